@@ -1,0 +1,142 @@
+"""What can go wrong, by name. A class's first docstring line is its default message."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from django.core.exceptions import ImproperlyConfigured
+
+
+class OrchestratorError(Exception):
+    """The orchestrator could not do what was asked."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(type(self)._default() if message is None else message)
+
+    @classmethod
+    def _default(cls) -> str:
+        return (cls.__doc__ or cls.__name__).strip().partition("\n")[0]
+
+
+class SettingsError(OrchestratorError, ImproperlyConfigured):
+    """The ORCHESTRATOR setting is not valid."""
+
+
+class DatabaseTooOld(OrchestratorError):
+    """The PostgreSQL server is older than version 15; upgrade it."""
+
+
+class InvalidDefinition(OrchestratorError):
+    """A workflow or a task is declared in a way that cannot work."""
+
+
+class InvalidInput(OrchestratorError):
+    """The input does not fit what the workflow takes.
+
+    `path` names the place, `$` being the whole input: `$.lines[3].sku`.
+    """
+
+    def __init__(self, message: str | None = None, *, path: str = "$") -> None:
+        super().__init__(message)
+        self.path = path
+
+
+class InvalidOutput(OrchestratorError):
+    """The output of a task cannot be stored as JSON.
+
+    `path` names the place, `$` being the whole output.
+    """
+
+    def __init__(self, message: str | None = None, *, path: str = "$") -> None:
+        super().__init__(message)
+        self.path = path
+
+
+class UnknownWorkflow(OrchestratorError):
+    """No workflow of that name is declared; check the name and INSTALLED_APPS."""
+
+
+class UnknownTask(OrchestratorError):
+    """The workflow has no task of that name."""
+
+
+class RunNotFound(OrchestratorError):
+    """There is no such run: its id is wrong, or its history has been dropped."""
+
+
+class IllegalTransition(OrchestratorError):
+    """The run is not in a state that allows this."""
+
+
+class PermissionRequired(OrchestratorError):
+    """The acting user lacks the permission for this."""
+
+
+class TooManyRuns(OrchestratorError):
+    """The filter matches more runs than one call changes; narrow it."""
+
+
+class WaitingInTransaction(OrchestratorError):
+    """A transaction cannot wait for a run that it has not committed.
+
+    Ask for the result after the `atomic` block, or test with
+    `orchestrator.testing.drain()` first.
+    """
+
+
+class TaskFailed(OrchestratorError):
+    """A task of the run failed; `task` is its name, the rest describes its error."""
+
+    def __init__(
+        self, task: str, error_type: str, message: str, traceback: str = ""
+    ) -> None:
+        super().__init__(f"{task}: {error_type}: {message}")
+        self.task = task
+        self.error_type = error_type
+        self.message = message
+        self.traceback = traceback
+
+
+class RunFailed(OrchestratorError, ExceptionGroup[TaskFailed]):
+    """The run failed; its exceptions are the errors of its failed tasks."""
+
+    def __new__(cls, message: str, exceptions: Sequence[TaskFailed]) -> RunFailed:
+        """An exception group, which takes the message and the exceptions."""
+        return super().__new__(cls, message, exceptions)
+
+    def __init__(self, message: str, exceptions: Sequence[TaskFailed]) -> None:
+        super().__init__(message)
+
+    def derive(self, excs: Sequence[TaskFailed]) -> RunFailed:  # type: ignore[override]
+        """Keep the class when `except*` or `split` takes a part of the group."""
+        return type(self)(self.message, excs)
+
+
+class RunCancelled(OrchestratorError):
+    """The run was cancelled."""
+
+
+class NonRetryable(OrchestratorError):
+    """The task failed in a way that another attempt cannot mend.
+
+    Raise it in a task, or a subclass of it: the task run fails at once.
+    """
+
+
+class LeaseLost(OrchestratorError):
+    """The task run no longer belongs to this attempt; what it reports has no effect."""
+
+
+class WorkerLost(OrchestratorError):
+    """The worker died too often while it executed this task."""
+
+
+class TaskTimedOut(OrchestratorError):
+    """The task exceeded its execution timeout."""
+
+
+class TaskCancelled(BaseException):
+    """The task run was cancelled while it was executed.
+
+    Raised by `ctx.check_cancelled()`. Control flow, so it passes `except Exception`.
+    """

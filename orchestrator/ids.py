@@ -1,0 +1,82 @@
+"""Ids that come in families, and ids of definitions that need no lookup.
+
+A run's id is a UUIDv7. The ids of all that belongs to it are derived from it: the same
+48-bit time prefix, version 8 (RFC 9562), and a hash of the parent's id, the kind and
+the ordinal. So what belongs to a run is found by computed keys, in one partition.
+
+The time of a new id is the database's, in milliseconds: the caller measures the offset
+of its connection and passes it. `travel()` never moves it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from hashlib import blake2b
+from uuid import UUID
+
+TASK_RUN = b"task_run"
+ATTEMPT = b"attempt"
+
+_VERSION_7 = 0x7 << 76
+_VERSION_8 = 0x8 << 76
+_VARIANT = 0x2 << 62
+# What the version and the variant leave to chance: 12 bits and 62 bits.
+_FREE = (0xFFF << 64) | ((1 << 62) - 1)
+_PREFIX = ((1 << 48) - 1) << 80
+
+
+def uuid7(milliseconds: int | None = None) -> UUID:
+    """A new UUIDv7 at `milliseconds` since the epoch, or by this machine's clock."""
+    if milliseconds is None:
+        milliseconds = time.time_ns() // 1_000_000
+    chance = int.from_bytes(os.urandom(10), "big") & _FREE
+    return UUID(int=milliseconds << 80 | _VERSION_7 | _VARIANT | chance)
+
+
+def floor_uuid(milliseconds: int) -> UUID:
+    """The least id at `milliseconds` since the epoch: a partition's bound."""
+    return UUID(int=milliseconds << 80)
+
+
+def milliseconds_of(identifier: UUID) -> int:
+    """The milliseconds since the epoch in an id's 48-bit prefix."""
+    return identifier.int >> 80
+
+
+def derive(parent: UUID, kind: bytes, ordinal: int) -> UUID:
+    """The id of the `ordinal`-th thing of `kind` that belongs to `parent`."""
+    number = parent.int
+    digest = blake2b(
+        b"%b%b%d" % (number.to_bytes(16, "big"), kind, ordinal), digest_size=10
+    ).digest()
+    chance = int.from_bytes(digest, "big") & _FREE
+    return UUID(int=number & _PREFIX | _VERSION_8 | _VARIANT | chance)
+
+
+def task_run_id(run_id: UUID, ordinal: int) -> UUID:
+    """The id of a run's task run, by the ordinal of its task in the version."""
+    return derive(run_id, TASK_RUN, ordinal)
+
+
+def attempt_id(task_run_id: UUID, number: int) -> UUID:
+    """The id of a task run's attempt, by its number from 1."""
+    return derive(task_run_id, ATTEMPT, number)
+
+
+def definition_id(*names: str) -> int:
+    """A positive 63-bit id of a definition, from its names or its name and digest."""
+    state = blake2b(digest_size=8)
+    for name in names:
+        text = name.encode()
+        # The length keeps ("a", "bc") apart from ("ab", "c").
+        state.update(b"%d:%b" % (len(text), text))
+    return int.from_bytes(state.digest(), "big") >> 1
+
+
+def lane_of(task_id: int) -> int:
+    """The plain lane of a task: its id's upper 32 bits, the lower 31 at zero.
+
+    The lower bits are room for lanes of the same task that are admissible together.
+    """
+    return task_id >> 31 << 31

@@ -1,0 +1,123 @@
+"""Policies that a definition carries, as data."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass
+from datetime import timedelta
+from typing import Any
+
+from orchestrator.exceptions import InvalidDefinition
+
+MAX_ATTEMPTS = 10_000
+MAX_DELAY = timedelta(days=365)
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """How often a failed task is attempted again, and after which delay.
+
+    `attempts` are extra ones: `Retry(3)` executes up to four times. The n-th retry
+    comes after `initial * factor ** (n - 1)`, at most `max`; with `jitter` after a
+    random part of that, so that what failed together does not come back together.
+    """
+
+    attempts: int
+    _: KW_ONLY
+    initial: timedelta = timedelta(seconds=1)
+    factor: float = 2
+    max: timedelta = timedelta(minutes=10)
+    jitter: bool = True
+
+    def __post_init__(self) -> None:
+        _check_attempts(self.attempts)
+        _check_factor(self.factor)
+        _check_delay("initial", self.initial)
+        _check_delay("max", self.max)
+
+    @classmethod
+    def of(cls, retries: int | Retry) -> Retry:
+        """A policy from what `retries=` takes: a number retries without a delay."""
+        if isinstance(retries, Retry):
+            return retries
+        return cls(retries, initial=timedelta(0))
+
+    def delay(
+        self,
+        failure_number: int,
+        *,
+        random: Callable[[], float] = random.random,
+    ) -> timedelta:
+        """The delay after the `failure_number`-th failure, counted from 1.
+
+        `random` gives a number in [0, 1). Never more than `max`, however many
+        failures; zero only where `initial` or `max` is.
+        """
+        initial = self.initial.total_seconds()
+        ceiling = self.max.total_seconds()
+        if initial <= 0 or ceiling <= 0:
+            return timedelta(0)
+        seconds = ceiling
+        # Compared as logarithms, for the power overflows after some 300 failures.
+        steps = max(failure_number - 1, 0)
+        if math.log(initial) + steps * math.log(self.factor) < math.log(ceiling):
+            seconds = initial * self.factor**steps
+        if self.jitter:
+            seconds *= 1 - random()
+        return max(timedelta(seconds=seconds), timedelta(microseconds=1))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The policy as JSON; delays in seconds."""
+        return {
+            "attempts": self.attempts,
+            "initial": self.initial.total_seconds(),
+            "factor": float(self.factor),
+            "max": self.max.total_seconds(),
+            "jitter": self.jitter,
+        }
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Retry:
+        """The policy that `to_dict` described."""
+        return cls(
+            data["attempts"],
+            initial=timedelta(seconds=data["initial"]),
+            factor=data["factor"],
+            max=timedelta(seconds=data["max"]),
+            jitter=data["jitter"],
+        )
+
+
+def _check_attempts(attempts: object) -> None:
+    if isinstance(attempts, bool) or not isinstance(attempts, int):
+        raise InvalidDefinition(
+            f"retries={attempts!r} is not a number of retries; "
+            "give an int, or a Retry such as Retry(3)."
+        )
+    if not 0 <= attempts <= MAX_ATTEMPTS:
+        raise InvalidDefinition(
+            f"retries={attempts!r} is out of range; give 0 to {MAX_ATTEMPTS:,}."
+        )
+
+
+def _check_factor(factor: object) -> None:
+    number = isinstance(factor, int | float) and not isinstance(factor, bool)
+    if not number or not 1 <= factor <= 1000:  # type: ignore[operator]
+        raise InvalidDefinition(
+            f"Retry(factor={factor!r}) cannot be used; give a number from 1 to 1000."
+        )
+
+
+def _check_delay(name: str, value: object) -> None:
+    if not isinstance(value, timedelta):
+        raise InvalidDefinition(
+            f"Retry({name}={value!r}) is not a timedelta; "
+            f"write {name}=timedelta(seconds=…)."
+        )
+    if not timedelta(0) <= value <= MAX_DELAY:
+        raise InvalidDefinition(
+            f"Retry({name}={value!r}) is out of range; "
+            f"give 0 to {MAX_DELAY.days} days."
+        )
