@@ -1,0 +1,18 @@
+"""Addresses of the sample project."""
+
+from __future__ import annotations
+
+import importlib.util
+
+from django.contrib import admin
+from django.urls import URLPattern, URLResolver, include, path
+from django.views.generic import RedirectView
+
+urlpatterns: list[URLPattern | URLResolver] = [
+    path("", RedirectView.as_view(pattern_name="admin:index")),
+    path("admin/", admin.site.urls),
+]
+if importlib.util.find_spec("sample_project.library.urls"):
+    urlpatterns.insert(1, path("library/", include("sample_project.library.urls")))
+if importlib.util.find_spec("orchestrator_ui.urls"):
+    urlpatterns.insert(1, path("orchestrator/", include("orchestrator_ui.urls")))
