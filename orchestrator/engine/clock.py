@@ -1,0 +1,31 @@
+"""The database's clock, which ids take their time from."""
+
+from __future__ import annotations
+
+import time
+from uuid import UUID
+
+from orchestrator import ids
+from orchestrator.engine.sessions import Session, statements
+
+_REMEASURE = 60.0  # seconds; clocks drift by far less than a millisecond in that time
+
+_offset_ms = 0.0
+_measured_at: float | None = None
+
+
+def new_run_id(session: Session) -> UUID:
+    """A UUIDv7 by the database's clock, so that it falls into the right partition.
+
+    The offset between this machine's clock and the database's is measured once a
+    minute and process. `travel()` does not move it: ids are never in the future.
+    """
+    global _offset_ms, _measured_at
+    now = time.monotonic()
+    if _measured_at is None or now - _measured_at > _REMEASURE:
+        before = time.time()
+        (milliseconds,) = session.fetch(statements("clock")["clock"], {})[0]
+        after = time.time()
+        _offset_ms = float(milliseconds) - (before + after) / 2 * 1000
+        _measured_at = now
+    return ids.uuid7(int(time.time() * 1000 + _offset_ms))

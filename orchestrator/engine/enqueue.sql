@@ -1,0 +1,83 @@
+-- Create runs of one workflow version, each with all its task runs in their places.
+-- Params: run_ids uuid[], inputs text[] (JSON), one element a run; task_run_ids uuid[],
+--         task_run_runs uuid[], ordinals int[], remaining int[] (parents), task_ids,
+--         lanes and queue_ids bigint[], schedule_timeouts int[] (ms or null), one
+--         element a task run; workflow_id, version_id, queue_id bigint; metadata text
+--         (JSON); tenant text; priority int (-100..100); run_after timestamptz or null;
+--         tasks int (a run); parent_task_run_id, event_id uuid or null;
+--         idempotency_key text or null.
+-- Locks:  none but those of its own new rows.
+-- Rows:   none.
+WITH new_run AS (
+    SELECT new.id, new.input
+    FROM unnest(%(run_ids)s::uuid[], %(inputs)s::text[]) AS new (id, input)
+), run AS (
+    INSERT INTO orchestrator_run (
+        id, workflow_id, version_id, queue_id, status_reason, generation, input,
+        metadata, tenant, priority, parent_task_run_id, event_id, idempotency_key,
+        created_at, run_after
+    )
+    SELECT
+        new_run.id, %(workflow_id)s::bigint, %(version_id)s::bigint,
+        %(queue_id)s::bigint, '', 1, new_run.input::jsonb, %(metadata)s::text::jsonb,
+        %(tenant)s::text, %(priority)s::smallint, %(parent_task_run_id)s::uuid,
+        %(event_id)s::uuid, %(idempotency_key)s::text, orchestrator_now(),
+        %(run_after)s::timestamptz
+    FROM new_run
+), node AS MATERIALIZED (
+    SELECT
+        node.*,
+        (100 - %(priority)s::bigint) << 55 | nextval('orchestrator_position')
+            AS position
+    FROM unnest(
+        %(task_run_ids)s::uuid[], %(task_run_runs)s::uuid[], %(ordinals)s::smallint[],
+        %(remaining)s::int[], %(task_ids)s::bigint[], %(lanes)s::bigint[],
+        %(queue_ids)s::bigint[], %(schedule_timeouts)s::int[]
+    ) AS node (
+        id, run_id, ordinal, remaining, task_id, lane, queue_id, schedule_timeout_ms
+    )
+), task_run AS (
+    INSERT INTO orchestrator_task_run (
+        id, run_id, task_id, ordinal, queue_id, lane, position, status_reason,
+        generation, attempts
+    )
+    SELECT id, run_id, task_id, ordinal, queue_id, lane, position, '', 1, 0 FROM node
+), open_run AS (
+    INSERT INTO orchestrator_open_run (run_id, remaining, failed, cancelled, reason)
+    SELECT id, %(tasks)s::int, 0, 0, '' FROM new_run WHERE %(tasks)s::int > 1
+), waiting AS (
+    INSERT INTO orchestrator_wait (
+        task_run_id, run_id, task_id, queue_id, lane, position, schedule_timeout_ms,
+        attempt, failures, losses, remaining
+    )
+    SELECT
+        id, run_id, task_id, queue_id, lane, position, schedule_timeout_ms,
+        1, 0, 0, remaining
+    FROM node
+    WHERE remaining > 0
+), delayed AS (
+    INSERT INTO orchestrator_delayed_item (
+        task_run_id, run_id, task_id, queue_id, lane, position, schedule_timeout_ms,
+        attempt, failures, losses, status, due_at
+    )
+    SELECT
+        id, run_id, task_id, queue_id, lane, position, schedule_timeout_ms,
+        1, 0, 0, 'SCHEDULED', %(run_after)s::timestamptz
+    FROM node
+    WHERE remaining = 0 AND %(run_after)s::timestamptz > orchestrator_now()
+), deadline AS (
+    INSERT INTO orchestrator_deadline (task_run_id, run_id, expires_at)
+    SELECT
+        id, run_id, orchestrator_now() + schedule_timeout_ms * interval '1 millisecond'
+    FROM node
+    WHERE schedule_timeout_ms IS NOT NULL AND remaining = 0
+      AND (%(run_after)s::timestamptz > orchestrator_now()) IS NOT TRUE
+)
+INSERT INTO orchestrator_queue_item (
+    queue_id, lane, position, task_run_id, run_id, task_id, schedule_timeout_ms,
+    attempt, failures, losses
+)
+SELECT
+    queue_id, lane, position, id, run_id, task_id, schedule_timeout_ms, 1, 0, 0
+FROM node
+WHERE remaining = 0 AND (%(run_after)s::timestamptz > orchestrator_now()) IS NOT TRUE

@@ -1,0 +1,125 @@
+"""Exchange: settle what was executed and claim what comes next, in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import psycopg
+from django.db import DatabaseError as DjangoDatabaseError
+
+from orchestrator.engine import failpoints, notify, settle
+from orchestrator.engine.claim import Claim, Demand, WorkerKey
+from orchestrator.engine.sessions import Session, statements
+from orchestrator.engine.settle import Result, Settled
+
+
+@dataclass
+class Exchanged(Settled):
+    """What became of the results, and what was claimed."""
+
+    claims: list[Claim] = field(default_factory=list)
+
+
+def exchange(
+    session: Session,
+    worker: WorkerKey,
+    results: Sequence[Result],
+    demand: Demand | None,
+) -> Exchanged:
+    """Settle `results` and claim what `demand` asks for; a durable transaction.
+
+    Both are sent in one pipeline, so a batch costs one round trip and one commit. A
+    result that the database refuses (class 22, 23 or 54 of its error codes) is found by
+    halving the batch and returned in `rejected`; its neighbours settle. Any other error
+    is raised and has changed nothing that the fence would not catch the next time.
+    """
+    exchanged = Exchanged()
+    try:
+        _exchange(session, worker, results, demand, exchanged)
+    except (psycopg.DataError, psycopg.IntegrityError, DjangoDatabaseError) as error:
+        if not results or not _is_data_error(error):
+            raise
+        exchanged = Exchanged()
+        _bisect(session, worker, results, exchanged, error)
+    return exchanged
+
+
+def _exchange(
+    session: Session,
+    worker: WorkerKey,
+    results: Sequence[Result],
+    demand: Demand | None,
+    exchanged: Exchanged,
+) -> None:
+    claimed = None
+    if results:
+        failpoints.hit("settle.before")
+    with session.transaction():
+        with session.pipeline():
+            sent = settle.send(session, worker.worker_id, results) if results else []
+            if demand is not None and demand.limit > 0:
+                claimed = session.send(
+                    statements("claim")["claim"], demand.params(worker)
+                )
+        for pending in sent:
+            settle.read(pending, exchanged)
+        rows = claimed.fetchall() if claimed is not None else []
+    if results:
+        failpoints.hit("settle.after")
+    exchanged.claims = [Claim(*row) for row in rows]
+    if rows:
+        failpoints.hit("claim.committed")
+    if exchanged.queues:
+        _wake_others(session, exchanged, demand)
+    if results:
+        failpoints.hit("settle.replied")
+
+
+def _wake_others(
+    session: Session, exchanged: Exchanged, demand: Demand | None
+) -> None:
+    """Children that this claim could not take are news to other workers."""
+    if demand is None or len(exchanged.claims) >= demand.limit:
+        others = exchanged.queues
+    else:
+        others = exchanged.queues.difference(demand.queues)
+    if others:
+        notify.wake(session, others)
+
+
+def _bisect(
+    session: Session,
+    worker: WorkerKey,
+    results: Sequence[Result],
+    exchanged: Exchanged,
+    error: Exception,
+) -> None:
+    if len(results) == 1:
+        exchanged.rejected.append((results[0], error))
+        return
+    middle = len(results) // 2
+    for half in (results[:middle], results[middle:]):
+        part = Exchanged()
+        try:
+            _exchange(session, worker, half, None, part)
+        except (
+            psycopg.DataError,
+            psycopg.IntegrityError,
+            DjangoDatabaseError,
+        ) as cause:
+            if not _is_data_error(cause):
+                raise
+            _bisect(session, worker, half, exchanged, cause)
+            continue
+        exchanged.accepted += part.accepted
+        exchanged.deferred += part.deferred
+        exchanged.refused += part.refused
+        exchanged.queues |= part.queues
+
+
+def _is_data_error(error: BaseException) -> bool:
+    state = getattr(error, "sqlstate", None) or getattr(
+        error.__cause__, "sqlstate", None
+    )
+    return isinstance(state, str) and state[:2] in ("22", "23", "54")

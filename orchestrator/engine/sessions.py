@@ -1,0 +1,216 @@
+"""Sessions: where a verb speaks, and how its transaction begins."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache
+from importlib.resources import files
+from typing import Any, Protocol
+
+import psycopg
+from django.db import connections, transaction
+
+from orchestrator.conf import settings
+
+Row = tuple[Any, ...]
+
+_STEP = re.compile(rb"^-- step: (\w+)\n", re.MULTILINE)
+
+
+@cache
+def statements(verb: str) -> Mapping[str, bytes]:
+    """The steps of `engine/<verb>.sql` by name; a file of one step has it as `verb`.
+
+    A step begins with a line `-- step: <name>`; what stands before the first one is
+    the file's header.
+    """
+    text = files("orchestrator.engine").joinpath(f"{verb}.sql").read_bytes()
+    parts = _STEP.split(text)
+    if len(parts) == 1:
+        return {verb: text}
+    return {
+        name.decode(): body
+        for name, body in zip(parts[1::2], parts[2::2], strict=True)
+    }
+
+
+def array(values: Iterable[object]) -> str:
+    """An array literal of numbers, UUIDs or bare words; None becomes NULL.
+
+    Sent as untyped text and cast in the statement, so that a prepared statement has
+    one signature whatever the values; the fastest way to pass them, too.
+    """
+    return (
+        "{" + ",".join(["NULL" if v is None else str(v) for v in values]) + "}"
+    )
+
+
+class Session(Protocol):
+    """One connection on which verbs speak."""
+
+    def fetch(self, statement: bytes, params: Mapping[str, Any]) -> list[Row]:
+        """Execute and return all rows; an empty list for a statement without any."""
+
+    def send(
+        self, statement: bytes, params: Mapping[str, Any]
+    ) -> psycopg.Cursor[Row]:
+        """Execute; inside `pipeline()` the rows may be fetched once it has ended."""
+
+    def transaction(self) -> AbstractContextManager[object]:
+        """A durable transaction: raises where another one is already open."""
+
+    def joined(self) -> AbstractContextManager[object]:
+        """A transaction, or a savepoint of the caller's."""
+
+    def pipeline(self) -> AbstractContextManager[object]:
+        """Send statements without waiting for each answer, where the driver can."""
+
+    def on_commit(self, function: Any) -> None:
+        """Call `function` once the surrounding transaction has committed."""
+
+
+class DjangoSession:
+    """Django's connection of one alias: verbs join the caller's transaction.
+
+    Errors are those of `django.db.utils`. Statements bypass `execute_wrapper` and the
+    query log.
+    """
+
+    def __init__(self, alias: str) -> None:
+        self.alias = alias
+
+    def send(
+        self, statement: bytes, params: Mapping[str, Any]
+    ) -> psycopg.Cursor[Row]:
+        wrapper = connections[self.alias]
+        wrapper.ensure_connection()
+        wrapper.validate_no_broken_transaction()
+        raw = wrapper.connection
+        with wrapper.wrap_database_errors:
+            cursor: psycopg.Cursor[Row] = psycopg.Cursor(raw)
+            cursor.execute(statement, params, prepare=_prepare(raw))
+        return cursor
+
+    def fetch(self, statement: bytes, params: Mapping[str, Any]) -> list[Row]:
+        cursor = self.send(statement, params)
+        return cursor.fetchall() if cursor.description else []
+
+    def transaction(self) -> AbstractContextManager[object]:
+        return transaction.atomic(using=self.alias, durable=True)
+
+    def joined(self) -> AbstractContextManager[object]:
+        return transaction.atomic(using=self.alias)
+
+    def pipeline(self) -> AbstractContextManager[object]:
+        return nullcontext()
+
+    def on_commit(self, function: Any) -> None:
+        transaction.on_commit(function, using=self.alias)
+
+
+class WorkerSession:
+    """A worker's or scheduler's own autocommit connection, used by one thread."""
+
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        self.connection = connection
+        self.prepare = settings.prepared_statements
+        self._committed: list[Any] | None = None
+
+    def send(
+        self, statement: bytes, params: Mapping[str, Any]
+    ) -> psycopg.Cursor[Row]:
+        return self.connection.execute(statement, params, prepare=self.prepare)
+
+    def fetch(self, statement: bytes, params: Mapping[str, Any]) -> list[Row]:
+        cursor = self.send(statement, params)
+        return cursor.fetchall() if cursor.description else []
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        if self._committed is not None:
+            raise RuntimeError("A durable transaction cannot be nested in another one.")
+        self._committed = []
+        try:
+            with self.connection.transaction():
+                yield
+            committed = self._committed
+        finally:
+            self._committed = None
+        for function in committed:
+            function()
+
+    def joined(self) -> AbstractContextManager[object]:
+        if self._committed is None:
+            return self.transaction()
+        return self.connection.transaction()
+
+    def pipeline(self) -> AbstractContextManager[object]:
+        return self.connection.pipeline()
+
+    def on_commit(self, function: Any) -> None:
+        if self._committed is None:
+            function()
+        else:
+            self._committed.append(function)
+
+
+def django_session() -> DjangoSession:
+    """A session on Django's connection of `ORCHESTRATOR["DATABASE"]`."""
+    return DjangoSession(settings.database)
+
+
+def connect(*, listen: bool = False, **overrides: Any) -> psycopg.Connection[Any]:
+    """Open an autocommit connection of the engine's own, from Django's parameters.
+
+    `listen=True` uses `ORCHESTRATOR["LISTEN_DATABASE"]` where it is set: LISTEN needs
+    a connection that no transaction pooler sits on.
+
+    Raises psycopg.OperationalError where the database cannot be reached.
+    """
+    alias = (listen and settings.listen_database) or settings.database
+    params: dict[str, Any] = dict(connections[alias].get_connection_params())
+    for name in ("cursor_factory", "context", "pool", "prepare_threshold"):
+        params.pop(name, None)
+    params = {**DEFAULT_PARAMETERS, **params, **overrides}
+    connection = psycopg.connect(**params, autocommit=True)
+    connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+    connection.prepare_threshold = 0 if settings.prepared_statements else None
+    for name, value in SESSION_SETTINGS.items():
+        connection.execute("SELECT set_config(%s, %s, false)", (name, value))
+    return connection
+
+
+DEFAULT_PARAMETERS = {
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+    "target_session_attrs": "read-write",
+    "application_name": "orchestrator",
+}
+
+SESSION_SETTINGS = {
+    "timezone": "UTC",
+    "statement_timeout": "60s",
+    "lock_timeout": "10s",
+    "idle_in_transaction_session_timeout": "60s",
+    "plan_cache_mode": "force_generic_plan",
+    "jit": "off",
+}
+
+
+def _prepare(raw: psycopg.Connection[Any]) -> bool | None:
+    """Prepare on Django's connection, too, unless a pooler sits in between."""
+    if not settings.prepared_statements:
+        return False
+    if raw.prepare_threshold is None:
+        raw.prepare_threshold = 1_000_000_000  # only what asks for it is prepared
+    return True
+
+
+def first(rows: Sequence[Row]) -> Row:
+    """The only row of a statement that always returns one."""
+    return rows[0]

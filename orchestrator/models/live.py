@@ -1,0 +1,156 @@
+"""Live tables: one row for each piece of work in flight, and none for the past.
+
+The table that holds a task run is its state: queued, delayed, leased or waiting.
+Rows are inserted and deleted by `orchestrator.engine`, never saved through the ORM.
+"""
+
+from __future__ import annotations
+
+from django.db import models
+
+from orchestrator.models.fields import reference
+from orchestrator.states import TaskRunStatus
+
+
+class Place(models.Model):
+    """What every place carries, so that a task run moves without reading history.
+
+    `attempt` is the number of the attempt that is next or under way; `failures` and
+    `losses` are what its retries and its lost workers have used of their budgets.
+    """
+
+    run = reference("orchestrator.Run")
+    task = reference("orchestrator.Task")
+    queue = reference("orchestrator.Queue")
+    lane = models.BigIntegerField()
+    position = models.BigIntegerField()
+    schedule_timeout_ms = models.IntegerField(null=True)
+    attempt = models.IntegerField()
+    failures = models.SmallIntegerField()
+    losses = models.SmallIntegerField()
+
+    class Meta:
+        abstract = True
+
+
+class QueueItem(Place):
+    """Ready to be claimed. The primary key is the claim order and the only index."""
+
+    pk = models.CompositePrimaryKey("queue_id", "lane", "position")
+    task_run = reference("orchestrator.TaskRun")
+
+    class Meta:
+        db_table = "orchestrator_queue_item"
+
+
+class DelayedItem(Place):
+    """Due later: scheduled by the caller, or backing off after a failed attempt."""
+
+    task_run = models.OneToOneField(
+        "orchestrator.TaskRun",
+        primary_key=True,
+        on_delete=models.DO_NOTHING,
+        db_constraint=False,
+        related_name="+",
+    )
+    status = models.CharField(max_length=9)
+    due_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "orchestrator_delayed_item"
+        indexes = [models.Index(fields=["due_at"], name="orchestrator_delayed_due")]
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(
+                    status__in=[TaskRunStatus.SCHEDULED, TaskRunStatus.BACKOFF]
+                ),
+                name="orchestrator_delayed_status",
+            ),
+        ]
+
+
+class Lease(Place):
+    """Being executed. Deleting it by task run, attempt and worker is the fence."""
+
+    task_run = models.OneToOneField(
+        "orchestrator.TaskRun",
+        primary_key=True,
+        on_delete=models.DO_NOTHING,
+        db_constraint=False,
+        related_name="+",
+    )
+    worker = reference("orchestrator.Worker")
+    child_id = models.IntegerField()
+    claimed_at = models.DateTimeField()
+    timeout_at = models.DateTimeField(null=True)
+
+    class Meta:
+        db_table = "orchestrator_lease"
+        indexes = [
+            models.Index(fields=["worker"], name="orchestrator_lease_worker"),
+            models.Index(
+                fields=["timeout_at"],
+                condition=models.Q(timeout_at__isnull=False),
+                name="orchestrator_lease_timeout",
+            ),
+        ]
+
+
+class Wait(Place):
+    """Waiting for `remaining` parents to end."""
+
+    task_run = models.OneToOneField(
+        "orchestrator.TaskRun",
+        primary_key=True,
+        on_delete=models.DO_NOTHING,
+        db_constraint=False,
+        related_name="+",
+    )
+    remaining = models.IntegerField()
+
+    class Meta:
+        db_table = "orchestrator_wait"
+
+
+class OpenRun(models.Model):
+    """A run that has begun or will count its tasks: how many of them have not ended.
+
+    Made at enqueue for a run of several tasks, and at the first attempt that is not
+    the last one for a run of a single task.
+    """
+
+    run = models.OneToOneField(
+        "orchestrator.Run",
+        primary_key=True,
+        on_delete=models.DO_NOTHING,
+        db_constraint=False,
+        related_name="+",
+    )
+    remaining = models.IntegerField()
+    failed = models.IntegerField()
+    cancelled = models.IntegerField()
+    reason = models.TextField()
+    started_at = models.DateTimeField(null=True)
+
+    class Meta:
+        db_table = "orchestrator_open_run"
+
+
+class Deadline(models.Model):
+    """The time by which a queued task run must have been claimed."""
+
+    task_run = models.OneToOneField(
+        "orchestrator.TaskRun",
+        primary_key=True,
+        on_delete=models.DO_NOTHING,
+        db_constraint=False,
+        related_name="+",
+    )
+    run = reference("orchestrator.Run")
+    expires_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "orchestrator_deadline"
+        indexes = [
+            models.Index(fields=["expires_at"], name="orchestrator_deadline_expires")
+        ]

@@ -1,0 +1,348 @@
+"""History: runs, their task runs and attempts, kept until their partition is dropped.
+
+The terminal `status` column is null until the end; what an unfinished row is doing is
+read from the live table that holds it, so the two cannot disagree. Ids come in
+families (`orchestrator.ids`): what belongs to a run is found by computed keys.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.postgres.indexes import GinIndex
+from django.core.serializers.json import DjangoJSONEncoder
+from django.db import models
+
+from orchestrator import ids
+from orchestrator.models.definitions import WorkflowVersion
+from orchestrator.models.fields import NotEmpty, reference
+from orchestrator.models.live import DelayedItem, Lease, OpenRun, QueueItem, Wait
+from orchestrator.states import (
+    TERMINAL_RUN,
+    TERMINAL_TASK_RUN,
+    AttemptOutcome,
+    RunStatus,
+    TaskRunStatus,
+)
+
+
+class RunQuerySet(models.QuerySet["Run"]):
+    """Runs, filterable by the status that they have now."""
+
+    def with_status(self, *statuses: str) -> RunQuerySet:
+        """Those whose status is one of `statuses`, live ones included."""
+        wanted = models.Q(pk__in=[])
+        for status in statuses:
+            wanted |= _run_status(status)
+        return self.filter(wanted)
+
+    def with_live_status(self) -> RunQuerySet:
+        """Read `status` along with the rows, at no further query a row."""
+        return self.annotate(
+            live_status=models.Case(
+                models.When(
+                    outcome_status__isnull=False, then=models.F("outcome_status")
+                ),
+                models.When(_begun(), then=models.Value(RunStatus.RUNNING.value)),
+                default=models.Value(RunStatus.QUEUED.value),
+                output_field=models.CharField(),
+            )
+        )
+
+    def unfinished(self) -> RunQuerySet:
+        """Those that have not ended."""
+        return self.filter(outcome_status__isnull=True)
+
+    def metadata_contains(self, pairs: dict[str, Any]) -> RunQuerySet:
+        """Those whose metadata has all of `pairs`, by the metadata index."""
+        return self.filter(NotEmpty("metadata"), metadata__contains=pairs)
+
+
+def _begun() -> models.Q:
+    return models.Q(pk__in=Lease.objects.values("run_id")) | models.Q(
+        pk__in=OpenRun.objects.filter(started_at__isnull=False).values("run_id")
+    )
+
+
+def _run_status(status: str) -> models.Q:
+    if status in TERMINAL_RUN:
+        return models.Q(outcome_status=status)
+    unfinished = models.Q(outcome_status__isnull=True)
+    begun = _begun()
+    return unfinished & (begun if status == RunStatus.RUNNING else ~begun)
+
+
+class Run(models.Model):
+    """One enqueue of a workflow."""
+
+    id = models.UUIDField(primary_key=True)
+    workflow = reference("orchestrator.Workflow")
+    version = reference("orchestrator.WorkflowVersion")
+    queue = reference("orchestrator.Queue")
+    outcome_status = models.CharField(max_length=9, null=True, db_column="status")
+    status_reason = models.TextField(blank=True)
+    generation = models.IntegerField()
+    input = models.JSONField(encoder=DjangoJSONEncoder)
+    metadata = models.JSONField(encoder=DjangoJSONEncoder)
+    tenant = models.CharField(max_length=200, blank=True)
+    priority = models.SmallIntegerField()
+    parent_task_run_id = models.UUIDField(null=True)
+    event_id = models.UUIDField(null=True)
+    cron_trigger_id = models.BigIntegerField(null=True)
+    idempotency_key = models.CharField(max_length=200, null=True)
+    created_at = models.DateTimeField()
+    run_after = models.DateTimeField(null=True)
+    started_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+
+    objects = models.Manager.from_queryset(RunQuerySet)()
+
+    class Meta:
+        db_table = "orchestrator_run"
+        ordering = ["-id"]
+        permissions = [
+            ("cancel_run", "Can cancel runs"),
+            ("retry_run", "Can retry runs"),
+            ("rerun_run", "Can rerun runs"),
+            ("view_payload", "Can see inputs, outputs and metadata"),
+        ]
+        indexes = [
+            models.Index(
+                fields=["id"],
+                condition=models.Q(outcome_status__isnull=True),
+                name="orchestrator_run_open",
+            ),
+            models.Index(
+                fields=["finished_at", "id"],
+                condition=models.Q(
+                    outcome_status__in=[RunStatus.FAILED, RunStatus.CANCELLED]
+                ),
+                name="orchestrator_run_unsuccessful",
+            ),
+            models.Index(fields=["workflow", "id"], name="orchestrator_run_workflow"),
+            GinIndex(
+                fields=["metadata"],
+                opclasses=["jsonb_path_ops"],
+                condition=models.Q(NotEmpty("metadata")),
+                name="orchestrator_run_metadata",
+            ),
+        ]
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(outcome_status__isnull=True)
+                | models.Q(outcome_status__in=sorted(TERMINAL_RUN)),
+                name="orchestrator_run_status",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(
+                    outcome_status__isnull=True, finished_at__isnull=True
+                )
+                | models.Q(outcome_status__isnull=False, finished_at__isnull=False),
+                name="orchestrator_run_finished",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.id)
+
+    @property
+    def status(self) -> str:
+        """What the run is now: its outcome, or RUNNING, or QUEUED."""
+        if self.outcome_status is not None:
+            return self.outcome_status
+        live = getattr(self, "live_status", None)
+        if live is None:
+            begun = type(self).objects.filter(_begun(), pk=self.pk).exists()
+            live = RunStatus.RUNNING.value if begun else RunStatus.QUEUED.value
+        return live
+
+    def task_runs(self) -> TaskRunQuerySet:
+        """Its task runs in the order of the workflow, found by computed keys."""
+        shape = WorkflowVersion.objects.values_list("shape", flat=True).get(
+            pk=self.version_id
+        )
+        keys = [ids.task_run_id(self.id, n) for n in range(len(shape["tasks"]))]
+        return TaskRun.objects.filter(pk__in=keys).order_by("ordinal")
+
+
+class TaskRunQuerySet(models.QuerySet["TaskRun"]):
+    """Task runs, filterable by the status that they have now."""
+
+    def with_status(self, *statuses: str) -> TaskRunQuerySet:
+        """Those whose status is one of `statuses`, live ones included."""
+        wanted = models.Q(pk__in=[])
+        for status in statuses:
+            if status in TERMINAL_TASK_RUN:
+                wanted |= models.Q(outcome_status=status)
+            else:
+                wanted |= models.Q(outcome_status__isnull=True) & _place(status)
+        return self.filter(wanted)
+
+    def with_live_status(self) -> TaskRunQuerySet:
+        """Read `status` along with the rows, at no further query a row."""
+        places = [
+            models.When(_place(status), then=models.Value(status.value))
+            for status in _PLACES
+        ]
+        return self.annotate(
+            live_status=models.Case(
+                models.When(
+                    outcome_status__isnull=False, then=models.F("outcome_status")
+                ),
+                *places,
+                default=models.Value(TaskRunStatus.QUEUED.value),
+                output_field=models.CharField(),
+            )
+        )
+
+
+_PLACES = (
+    TaskRunStatus.RUNNING,
+    TaskRunStatus.PENDING,
+    TaskRunStatus.SCHEDULED,
+    TaskRunStatus.BACKOFF,
+)
+
+
+def _place(status: str) -> models.Q:
+    """Those held by the live table that `status` stands for."""
+    by_key = {"task_run_id": models.OuterRef("pk")}
+    match status:
+        case TaskRunStatus.RUNNING:
+            return models.Q(models.Exists(Lease.objects.filter(**by_key)))
+        case TaskRunStatus.PENDING:
+            return models.Q(models.Exists(Wait.objects.filter(**by_key)))
+        case TaskRunStatus.SCHEDULED | TaskRunStatus.BACKOFF:
+            return models.Q(
+                models.Exists(DelayedItem.objects.filter(**by_key, status=status))
+            )
+        case TaskRunStatus.QUEUED:
+            elsewhere = models.Q()
+            for place in _PLACES:
+                elsewhere |= _place(place)
+            return ~elsewhere
+        case _:
+            return models.Q(pk__in=[])
+
+
+class TaskRun(models.Model):
+    """One node of one run. Its queue, lane and position are its place for life."""
+
+    id = models.UUIDField(primary_key=True)
+    run = reference("orchestrator.Run")
+    task = reference("orchestrator.Task")
+    ordinal = models.SmallIntegerField()
+    queue = reference("orchestrator.Queue")
+    lane = models.BigIntegerField()
+    position = models.BigIntegerField()
+    outcome_status = models.CharField(max_length=9, null=True, db_column="status")
+    status_reason = models.TextField(blank=True)
+    generation = models.IntegerField()
+    attempts = models.IntegerField()
+    output = models.JSONField(encoder=DjangoJSONEncoder, null=True)
+    started_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+
+    objects = models.Manager.from_queryset(TaskRunQuerySet)()
+
+    class Meta:
+        db_table = "orchestrator_task_run"
+        ordering = ["-id"]
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(outcome_status__isnull=True)
+                | models.Q(outcome_status__in=sorted(TERMINAL_TASK_RUN)),
+                name="orchestrator_task_run_status",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(
+                    outcome_status__isnull=True, finished_at__isnull=True
+                )
+                | models.Q(outcome_status__isnull=False, finished_at__isnull=False),
+                name="orchestrator_task_run_finished",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.id)
+
+    @property
+    def name(self) -> str:
+        """The name of its task."""
+        return self.task.name
+
+    @property
+    def status(self) -> str:
+        """What the task run is now: its outcome, or the place that holds it."""
+        if self.outcome_status is not None:
+            return self.outcome_status
+        live = getattr(self, "live_status", None)
+        if live is None:
+            rows = type(self).objects.filter(pk=self.pk).with_live_status()
+            live = rows.values_list("live_status", flat=True).get()
+        return str(live)
+
+    def attempt_rows(self, last: int | None = None) -> models.QuerySet[Attempt]:
+        """Its attempts so far, the first one first, found by computed keys.
+
+        `last` is the number of the latest attempt, where the caller knows it.
+        """
+        if last is None:
+            last = self.attempts
+            if self.outcome_status is None:
+                last = max(last, self._live_attempt())
+        keys = [ids.attempt_id(self.id, number) for number in range(1, last + 1)]
+        return Attempt.objects.filter(pk__in=keys).order_by("number")
+
+    def _live_attempt(self) -> int:
+        for place in (Lease, DelayedItem):
+            number = (
+                place.objects.filter(task_run_id=self.id)  # type: ignore[attr-defined]
+                .values_list("attempt", flat=True)
+                .first()
+            )
+            if number is not None:
+                return int(number)
+        return _queued_attempt(self)
+
+    @property
+    def error(self) -> dict[str, str] | None:
+        """The error of its last attempt: type, message and traceback; else None."""
+        last = self.attempt_rows().last()
+        return last.error if last else None
+
+
+def _queued_attempt(task_run: TaskRun) -> int:
+    rows = QueueItem.objects.filter(
+        queue_id=task_run.queue_id,
+        lane=task_run.lane,
+        position=task_run.position,
+    )
+    return rows.values_list("attempt", flat=True).first() or 0
+
+
+class Attempt(models.Model):
+    """One execution of a task run. Written once, when it ends."""
+
+    id = models.UUIDField(primary_key=True)
+    task_run = reference("orchestrator.TaskRun")
+    number = models.IntegerField()
+    worker = reference("orchestrator.Worker")
+    outcome = models.CharField(max_length=9)
+    started_at = models.DateTimeField()
+    finished_at = models.DateTimeField()
+    error = models.JSONField(encoder=DjangoJSONEncoder, null=True)
+
+    class Meta:
+        db_table = "orchestrator_attempt"
+        ordering = ["-id"]
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(outcome__in=AttemptOutcome.values),
+                name="orchestrator_attempt_outcome",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"attempt {self.number}"
+
