@@ -1,0 +1,1 @@
+"""The sample: an index of the documents that every Python environment has."""
