@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import hashlib
 import os
+import shutil
 import socket
 import subprocess
 import tempfile
@@ -64,7 +65,8 @@ class EmbeddedServer:
     def __init__(self, directory: Path, *, fast: bool = False) -> None:
         self.sockets = socket_directory(directory)
         self.account = Account.current()
-        self.root = self._reachable(directory.absolute())
+        self.asked = directory.absolute()
+        self.root = self._reachable(self.asked)
         self.data = self.root / "data"
         self.log = self.data / "server.log"
         self.fast = fast
@@ -110,7 +112,7 @@ class EmbeddedServer:
         ``mode`` is pg_ctl's: "immediate" is a crash, "fast" an orderly stop.
         """
         with starting(self.root):
-            self._pg_ctl("-m", mode, "stop", check=False)
+            self._stop(mode)
             try:
                 yield
             finally:
@@ -118,12 +120,21 @@ class EmbeddedServer:
 
     def stop(self, mode: str = "fast") -> bool:
         """Stop the server, whoever uses it. Returns whether there was one."""
-        if not self.root.exists():
-            return False
         with starting(self.root):
             was_up = self._answers()
-            self._stop(mode)
+            if was_up:
+                self._stop(mode)
         return was_up
+
+    def remove(self) -> None:
+        """Stop the server, whoever uses it, and delete its data."""
+        self.stop("immediate")
+        for directory in (self.sockets, self.root, self.asked):
+            shutil.rmtree(directory, ignore_errors=True)
+
+    def is_up(self) -> bool:
+        """Whether the server answers at the moment, to whomever."""
+        return self._answers()
 
     # -- internals
 
@@ -188,7 +199,7 @@ class EmbeddedServer:
         for _ in range(START_ATTEMPTS):
             started = self._pg_ctl(
                 "-w", "-t", str(START_SECONDS), "-l", str(self.log), "-o", options,
-                "start", check=False,
+                "start",
             )  # fmt: skip
             if started.returncode == 0:
                 return
@@ -232,7 +243,7 @@ class EmbeddedServer:
         return answer.split()[2].split(".")[0]
 
     def _stop(self, mode: str) -> None:
-        self._pg_ctl("-m", mode, "-w", "-t", str(START_SECONDS), "stop", check=False)
+        self._pg_ctl("-m", mode, "-w", "-t", str(START_SECONDS), "stop")
         with contextlib.suppress(OSError):  # absent, or not empty
             self.sockets.rmdir()
 
@@ -258,9 +269,7 @@ class EmbeddedServer:
         except OSError:
             return "(there is no log)"
 
-    def _pg_ctl(
-        self, *arguments: str, check: bool = True
-    ) -> subprocess.CompletedProcess[str]:
+    def _pg_ctl(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         # No pipes: the server would inherit them, and reading would never end.
         return subprocess.run(
             [str(self._programs / "pg_ctl"), "-D", str(self.data), *arguments],
@@ -271,7 +280,7 @@ class EmbeddedServer:
             env=self._environment(),
             start_new_session=True,  # Ctrl-C in the terminal is not for the server
             text=True,
-            check=check,
+            check=False,
             **self.account.popen_options(),
         )
 
