@@ -30,10 +30,10 @@ class InvalidDefinition(OrchestratorError):
     """A workflow or a task is declared in a way that cannot work."""
 
 
-class InvalidInput(OrchestratorError):
-    """The input does not fit what the workflow takes.
+class InvalidValue(OrchestratorError):
+    """The value cannot be stored as JSON.
 
-    `path` names the place, `$` being the whole input: `$.lines[3].sku`.
+    `path` names the place, `$` being the whole value: `$.lines[3].sku`.
     """
 
     def __init__(self, message: str | None = None, *, path: str = "$") -> None:
@@ -41,15 +41,12 @@ class InvalidInput(OrchestratorError):
         self.path = path
 
 
-class InvalidOutput(OrchestratorError):
-    """The output of a task cannot be stored as JSON.
+class InvalidInput(InvalidValue):
+    """The input does not fit what the workflow takes."""
 
-    `path` names the place, `$` being the whole output.
-    """
 
-    def __init__(self, message: str | None = None, *, path: str = "$") -> None:
-        super().__init__(message)
-        self.path = path
+class InvalidOutput(InvalidValue):
+    """The output of a task cannot be stored as JSON."""
 
 
 class UnknownWorkflow(OrchestratorError):
@@ -66,10 +63,6 @@ class RunNotFound(OrchestratorError):
 
 class IllegalTransition(OrchestratorError):
     """The run is not in a state that allows this."""
-
-
-class PermissionRequired(OrchestratorError):
-    """The acting user lacks the permission for this."""
 
 
 class TooManyRuns(OrchestratorError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from datetime import timedelta
 from typing import Any
@@ -79,15 +79,13 @@ class Retry:
         }
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Retry:
-        """The policy that `to_dict` described."""
-        return cls(
-            data["attempts"],
-            initial=timedelta(seconds=data["initial"]),
-            factor=data["factor"],
-            max=timedelta(seconds=data["max"]),
-            jitter=data["jitter"],
-        )
+    def from_dict(cls, data: Mapping[str, Any]) -> Retry:
+        """The policy that `to_dict` described; what is absent has its default."""
+        options = {key: data[key] for key in ("factor", "jitter") if key in data}
+        for key in ("initial", "max"):
+            if key in data:
+                options[key] = timedelta(seconds=data[key])
+        return cls(data["attempts"], **options)
 
 
 def _check_attempts(attempts: object) -> None:
@@ -118,6 +116,5 @@ def _check_delay(name: str, value: object) -> None:
         )
     if not timedelta(0) <= value <= MAX_DELAY:
         raise InvalidDefinition(
-            f"Retry({name}={value!r}) is out of range; "
-            f"give 0 to {MAX_DELAY.days} days."
+            f"Retry({name}={value!r}) is out of range; give 0 to {MAX_DELAY.days} days."
         )
