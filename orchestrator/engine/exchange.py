@@ -76,9 +76,7 @@ def _exchange(
         failpoints.hit("settle.replied")
 
 
-def _wake_others(
-    session: Session, exchanged: Exchanged, demand: Demand | None
-) -> None:
+def _wake_others(session: Session, exchanged: Exchanged, demand: Demand | None) -> None:
     """Children that this claim could not take are news to other workers."""
     if demand is None or len(exchanged.claims) >= demand.limit:
         others = exchanged.queues

@@ -44,9 +44,7 @@ def ensure(session: Session, tables: tuple[str, ...] = TABLES) -> list[str]:
     return made
 
 
-def _next(
-    session: Session, table: str
-) -> tuple[str, UUID | None, UUID | None] | None:
+def _next(session: Session, table: str) -> tuple[str, UUID | None, UUID | None] | None:
     """The name and bounds of the next missing partition, or None."""
     rows = session.fetch(statements("partitions")["partitions"], {"parent": table})
     now, count, upper = rows[0]

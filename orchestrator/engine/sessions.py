@@ -31,8 +31,7 @@ def statements(verb: str) -> Mapping[str, bytes]:
     if len(parts) == 1:
         return {verb: text}
     return {
-        name.decode(): body
-        for name, body in zip(parts[1::2], parts[2::2], strict=True)
+        name.decode(): body for name, body in zip(parts[1::2], parts[2::2], strict=True)
     }
 
 
@@ -42,9 +41,7 @@ def array(values: Iterable[object]) -> str:
     Sent as untyped text and cast in the statement, so that a prepared statement has
     one signature whatever the values; the fastest way to pass them, too.
     """
-    return (
-        "{" + ",".join(["NULL" if v is None else str(v) for v in values]) + "}"
-    )
+    return "{" + ",".join(["NULL" if v is None else str(v) for v in values]) + "}"
 
 
 class Session(Protocol):
@@ -53,9 +50,7 @@ class Session(Protocol):
     def fetch(self, statement: bytes, params: Mapping[str, Any]) -> list[Row]:
         """Execute and return all rows; an empty list for a statement without any."""
 
-    def send(
-        self, statement: bytes, params: Mapping[str, Any]
-    ) -> psycopg.Cursor[Row]:
+    def send(self, statement: bytes, params: Mapping[str, Any]) -> psycopg.Cursor[Row]:
         """Execute; inside `pipeline()` the rows may be fetched once it has ended."""
 
     def transaction(self) -> AbstractContextManager[object]:
@@ -81,9 +76,7 @@ class DjangoSession:
     def __init__(self, alias: str) -> None:
         self.alias = alias
 
-    def send(
-        self, statement: bytes, params: Mapping[str, Any]
-    ) -> psycopg.Cursor[Row]:
+    def send(self, statement: bytes, params: Mapping[str, Any]) -> psycopg.Cursor[Row]:
         wrapper = connections[self.alias]
         wrapper.ensure_connection()
         wrapper.validate_no_broken_transaction()
@@ -118,9 +111,7 @@ class WorkerSession:
         self.prepare = settings.prepared_statements
         self._committed: list[Any] | None = None
 
-    def send(
-        self, statement: bytes, params: Mapping[str, Any]
-    ) -> psycopg.Cursor[Row]:
+    def send(self, statement: bytes, params: Mapping[str, Any]) -> psycopg.Cursor[Row]:
         return self.connection.execute(statement, params, prepare=self.prepare)
 
     def fetch(self, statement: bytes, params: Mapping[str, Any]) -> list[Row]:

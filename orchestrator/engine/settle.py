@@ -83,9 +83,7 @@ def settle(session: Session, worker_id: UUID, results: Sequence[Result]) -> Sett
     return settled
 
 
-def send(
-    session: Session, worker_id: UUID, results: Sequence[Result]
-) -> list[Pending]:
+def send(session: Session, worker_id: UUID, results: Sequence[Result]) -> list[Pending]:
     """Send the statements that settle `results`; to be read with `read`."""
     plain: list[Result] = []
     graph: list[tuple[Result, Shape]] = []
@@ -93,11 +91,11 @@ def send(
         shape = versions.shape(session, result.claim.version_id)
         if shape is None:  # claims are only made of versions that are registered
             raise LookupError(f"Version {result.claim.version_id} is not registered.")
-        if shape.single and result.final and result.claim.attempt == 1:
-            if result.executed:
-                plain.append(result)
-                continue
-        graph.append((result, shape))
+        first_and_last = result.final and result.claim.attempt == 1
+        if shape.single and first_and_last and result.executed:
+            plain.append(result)
+        else:
+            graph.append((result, shape))
     steps = statements("settle")
     sent = []
     if plain:

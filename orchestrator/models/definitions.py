@@ -100,5 +100,3 @@ class Task(models.Model):
 
     def __str__(self) -> str:
         return self.name
-
-

@@ -32,6 +32,9 @@ class Place(models.Model):
     class Meta:
         abstract = True
 
+    def __str__(self) -> str:
+        return f"attempt {self.attempt} at {self.position}"
+
 
 class QueueItem(Place):
     """Ready to be claimed. The primary key is the claim order and the only index."""
@@ -135,6 +138,9 @@ class OpenRun(models.Model):
     class Meta:
         db_table = "orchestrator_open_run"
 
+    def __str__(self) -> str:
+        return f"{self.remaining} of {self.run_id}"
+
 
 class Deadline(models.Model):
     """The time by which a queued task run must have been claimed."""
@@ -154,3 +160,6 @@ class Deadline(models.Model):
         indexes = [
             models.Index(fields=["expires_at"], name="orchestrator_deadline_expires")
         ]
+
+    def __str__(self) -> str:
+        return f"{self.task_run_id} by {self.expires_at}"

@@ -269,7 +269,7 @@ class TaskRun(models.Model):
     @property
     def name(self) -> str:
         """The name of its task."""
-        return self.task.name
+        return str(self.task.name)
 
     @property
     def status(self) -> str:
@@ -278,8 +278,8 @@ class TaskRun(models.Model):
             return self.outcome_status
         live = getattr(self, "live_status", None)
         if live is None:
-            rows = type(self).objects.filter(pk=self.pk).with_live_status()
-            live = rows.values_list("live_status", flat=True).get()
+            row = type(self).objects.with_live_status().get(pk=self.pk)
+            live = vars(row)["live_status"]
         return str(live)
 
     def attempt_rows(self, last: int | None = None) -> models.QuerySet[Attempt]:
@@ -297,7 +297,7 @@ class TaskRun(models.Model):
     def _live_attempt(self) -> int:
         for place in (Lease, DelayedItem):
             number = (
-                place.objects.filter(task_run_id=self.id)  # type: ignore[attr-defined]
+                place.objects.filter(task_run_id=self.id)
                 .values_list("attempt", flat=True)
                 .first()
             )
@@ -345,4 +345,3 @@ class Attempt(models.Model):
 
     def __str__(self) -> str:
         return f"attempt {self.number}"
-

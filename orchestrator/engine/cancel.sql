@@ -1,0 +1,84 @@
+-- End runs, wherever their task runs are.
+-- Params: run_ids, task_run_ids uuid[]; reason text; of what was leased: leased_ids,
+--         attempt_ids, worker_ids uuid[], attempts int[], claimed timestamptz[].
+-- Locks:  `lock` takes the Run rows in id order and waits for them; the other steps
+--         lock what belongs to those runs alone.
+
+-- step: lock
+-- Rows:   id, version id of the runs that have not ended.
+SELECT id, version_id
+FROM orchestrator_run
+WHERE id = ANY (%(run_ids)s::uuid[]) AND status IS NULL
+ORDER BY id
+FOR UPDATE
+
+-- step: waiting
+-- Rows:   none.
+DELETE FROM orchestrator_wait WHERE task_run_id = ANY (%(task_run_ids)s::uuid[])
+
+-- step: delayed
+-- Rows:   none.
+DELETE FROM orchestrator_delayed_item
+WHERE task_run_id = ANY (%(task_run_ids)s::uuid[])
+
+-- step: queued
+-- Rows:   none.
+WITH place AS MATERIALIZED (
+    SELECT queue_id, lane, position
+    FROM orchestrator_task_run
+    WHERE id = ANY (%(task_run_ids)s::uuid[]) AND status IS NULL
+)
+DELETE FROM orchestrator_queue_item AS item
+USING place
+WHERE item.queue_id = place.queue_id AND item.lane = place.lane
+  AND item.position = place.position
+
+-- step: leased
+-- Rows:   task run id, attempt, worker id, claimed at.
+DELETE FROM orchestrator_lease
+WHERE task_run_id = ANY (%(task_run_ids)s::uuid[])
+RETURNING task_run_id, attempt, worker_id, claimed_at
+
+-- step: attempts
+-- Rows:   none.
+WITH cut AS (
+    SELECT cut.*
+    FROM unnest(
+        %(attempt_ids)s::uuid[], %(leased_ids)s::uuid[], %(attempts)s::int[],
+        %(worker_ids)s::uuid[], %(claimed)s::timestamptz[]
+    ) AS cut (id, task_run_id, number, worker_id, claimed_at)
+), attempt AS (
+    INSERT INTO orchestrator_attempt (
+        id, task_run_id, number, worker_id, outcome, started_at, finished_at
+    )
+    SELECT
+        id, task_run_id, number, worker_id, 'CANCELLED', claimed_at, orchestrator_now()
+    FROM cut
+)
+UPDATE orchestrator_task_run AS task_run
+SET attempts = cut.number, started_at = cut.claimed_at
+FROM cut
+WHERE task_run.id = cut.task_run_id AND task_run.status IS NULL
+
+-- step: end
+-- Rows:   none.
+WITH task_run AS (
+    UPDATE orchestrator_task_run
+    SET status = 'CANCELLED', status_reason = %(reason)s::text,
+        finished_at = orchestrator_now()
+    WHERE id = ANY (%(task_run_ids)s::uuid[]) AND status IS NULL
+), deadline AS (
+    DELETE FROM orchestrator_deadline
+    WHERE task_run_id = ANY (%(task_run_ids)s::uuid[])
+), open_run AS (
+    DELETE FROM orchestrator_open_run
+    WHERE run_id = ANY (%(run_ids)s::uuid[])
+    RETURNING run_id, started_at
+)
+UPDATE orchestrator_run AS run
+SET status = 'CANCELLED', status_reason = %(reason)s::text,
+    started_at = (
+        SELECT open_run.started_at FROM open_run WHERE open_run.run_id = run.id
+    ),
+    finished_at = orchestrator_now()
+WHERE run.id = ANY (%(run_ids)s::uuid[]) AND run.status IS NULL

@@ -1,0 +1,59 @@
+-- Take queued task runs whose schedule timeout is over out of their queues.
+-- Params: worker_id uuid, who holds them until they are settled in this transaction;
+--         limit int.
+-- Locks:  the Run rows in id order, SKIP LOCKED; then deadlines and queue items.
+-- Rows:   one for each deadline that is over: its task run id, then Held (leases.py)
+--         where it was still queued, else nulls.
+
+-- step: take
+WITH due AS MATERIALIZED (
+    SELECT task_run_id, run_id
+    FROM orchestrator_deadline
+    WHERE expires_at <= orchestrator_now()
+    ORDER BY expires_at
+    LIMIT %(limit)s::int
+), locked AS MATERIALIZED (
+    SELECT run.id
+    FROM orchestrator_run AS run
+    WHERE run.id = ANY (ARRAY(SELECT due.run_id FROM due))
+    ORDER BY run.id
+    FOR UPDATE SKIP LOCKED
+), over AS (
+    DELETE FROM orchestrator_deadline AS deadline
+    USING due
+    WHERE deadline.task_run_id = due.task_run_id
+      AND deadline.expires_at <= orchestrator_now()
+      AND due.run_id IN (SELECT locked.id FROM locked)
+    RETURNING deadline.task_run_id
+), place AS MATERIALIZED (
+    SELECT task_run.queue_id, task_run.lane, task_run.position
+    FROM over
+    CROSS JOIN LATERAL (
+        SELECT queue_id, lane, position
+        FROM orchestrator_task_run
+        WHERE id = over.task_run_id AND status IS NULL
+        OFFSET 0
+    ) AS task_run
+), unqueued AS (
+    DELETE FROM orchestrator_queue_item AS item
+    USING place
+    WHERE item.queue_id = place.queue_id AND item.lane = place.lane
+      AND item.position = place.position
+    RETURNING item.*
+), leased AS (
+    INSERT INTO orchestrator_lease (
+        task_run_id, run_id, task_id, queue_id, lane, position, schedule_timeout_ms,
+        attempt, failures, losses, worker_id, child_id, claimed_at
+    )
+    SELECT
+        task_run_id, run_id, task_id, queue_id, lane, position, schedule_timeout_ms,
+        attempt, failures, losses, %(worker_id)s::uuid, 0, orchestrator_now()
+    FROM unqueued
+    RETURNING *
+)
+SELECT
+    over.task_run_id, leased.task_run_id, leased.run_id, leased.task_id,
+    leased.child_id, leased.queue_id, leased.attempt, leased.failures, leased.losses,
+    leased.claimed_at
+FROM over
+LEFT JOIN leased ON leased.task_run_id = over.task_run_id

@@ -1,0 +1,53 @@
+"""Leases: what the database says that a worker holds."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+from orchestrator.engine.claim import WorkerKey
+from orchestrator.engine.give_back import give_back
+from orchestrator.engine.sessions import Session, statements
+
+
+class Held(NamedTuple):
+    """One lease; `attempt` is the number of the attempt under way."""
+
+    task_run_id: UUID
+    run_id: UUID
+    task_id: int
+    child_id: int
+    queue_id: int
+    attempt: int
+    failures: int
+    losses: int
+    claimed_at: datetime
+
+
+def held(session: Session, worker_id: UUID, child_id: int | None = None) -> list[Held]:
+    """The leases of a worker, or of one of its children."""
+    rows = session.fetch(
+        statements("leases")["held"], {"worker_id": worker_id, "child_id": child_id}
+    )
+    return [Held(*row) for row in rows]
+
+
+def reconcile(
+    session: Session, worker: WorkerKey, memory: Collection[UUID]
+) -> set[UUID]:
+    """Compare a child's leases with the task runs that it has in memory.
+
+    Leases that it does not know (a claim whose answer was lost) return to their queues,
+    uncharged. Returns the task runs in memory whose lease is gone: cancelled, or
+    declared lost; their reports would be refused. To be called between exchanges.
+    """
+    leases = held(session, *worker)
+    unknown = [
+        (lease.run_id, lease.task_run_id, lease.attempt)
+        for lease in leases
+        if lease.task_run_id not in memory
+    ]
+    give_back(session, worker.worker_id, unknown)
+    return set(memory) - {lease.task_run_id for lease in leases}

@@ -1,0 +1,22 @@
+-- Read leases.
+-- Params: worker_id uuid; child_id int or null; grace float8 (seconds); limit int.
+-- Locks:  none.
+
+-- step: held
+-- Rows:   Held (leases.py).
+SELECT
+    task_run_id, run_id, task_id, child_id, queue_id, attempt, failures, losses,
+    claimed_at
+FROM orchestrator_lease
+WHERE worker_id = %(worker_id)s::uuid
+  AND (%(child_id)s::int IS NULL OR child_id = %(child_id)s::int)
+
+-- step: overdue
+-- Rows:   worker id and Held, of those whose execution timeout is over for `grace`.
+SELECT
+    worker_id, task_run_id, run_id, task_id, child_id, queue_id, attempt, failures,
+    losses, claimed_at
+FROM orchestrator_lease
+WHERE timeout_at < orchestrator_now() - %(grace)s::float8 * interval '1 second'
+ORDER BY timeout_at
+LIMIT %(limit)s::int

@@ -1,0 +1,76 @@
+-- Reopen an ended run.
+-- Params: run_id uuid; task_run_ids uuid[]; remaining int[] (parents that are reopened,
+--         too), schedule_timeouts int[] (ms or null), one element a task run; tasks
+--         int, how many these are; started_at timestamptz or null.
+-- Locks:  `lock` takes the Run row and waits for it.
+
+-- step: lock
+-- Rows:   version id, status, started at.
+SELECT version_id, status, started_at
+FROM orchestrator_run
+WHERE id = %(run_id)s::uuid
+FOR UPDATE
+
+-- step: read
+-- Rows:   ordinal, status.
+SELECT ordinal, status
+FROM orchestrator_task_run
+WHERE id = ANY (%(task_run_ids)s::uuid[])
+
+-- step: reopen
+-- Rows:   the queue id of each item queued.
+WITH chosen AS MATERIALIZED (
+    SELECT chosen.*
+    FROM unnest(
+        %(task_run_ids)s::uuid[], %(remaining)s::int[], %(schedule_timeouts)s::int[]
+    ) AS chosen (id, remaining, schedule_timeout_ms)
+), run AS (
+    UPDATE orchestrator_run
+    SET status = NULL, status_reason = '', finished_at = NULL,
+        generation = generation + 1
+    WHERE id = %(run_id)s::uuid AND status IS NOT NULL
+), reopened AS (
+    UPDATE orchestrator_task_run AS task_run
+    SET status = NULL, status_reason = '', finished_at = NULL, output = NULL,
+        generation = task_run.generation + 1
+    FROM chosen
+    WHERE task_run.id = chosen.id AND task_run.status IS NOT NULL
+    RETURNING
+        task_run.id, task_run.run_id, task_run.task_id, task_run.queue_id,
+        task_run.lane, task_run.position, task_run.attempts, chosen.remaining,
+        chosen.schedule_timeout_ms
+), open_run AS (
+    INSERT INTO orchestrator_open_run (
+        run_id, remaining, failed, cancelled, reason, started_at
+    )
+    VALUES (
+        %(run_id)s::uuid, %(tasks)s::int, 0, 0, '', %(started_at)s::timestamptz
+    )
+), waiting AS (
+    INSERT INTO orchestrator_wait (
+        task_run_id, run_id, task_id, queue_id, lane, position, schedule_timeout_ms,
+        attempt, failures, losses, remaining
+    )
+    SELECT
+        id, run_id, task_id, queue_id, lane, position, schedule_timeout_ms,
+        attempts + 1, 0, 0, remaining
+    FROM reopened
+    WHERE remaining > 0
+), deadline AS (
+    INSERT INTO orchestrator_deadline (task_run_id, run_id, expires_at)
+    SELECT
+        id, run_id, orchestrator_now() + schedule_timeout_ms * interval '1 millisecond'
+    FROM reopened
+    WHERE remaining = 0 AND schedule_timeout_ms IS NOT NULL
+    ON CONFLICT (task_run_id) DO UPDATE SET expires_at = excluded.expires_at
+)
+INSERT INTO orchestrator_queue_item (
+    queue_id, lane, position, task_run_id, run_id, task_id, schedule_timeout_ms,
+    attempt, failures, losses
+)
+SELECT
+    queue_id, lane, position, id, run_id, task_id, schedule_timeout_ms,
+    attempts + 1, 0, 0
+FROM reopened
+WHERE remaining = 0
+RETURNING queue_id
