@@ -123,6 +123,14 @@ def index_documents(distribution_id: int) -> int:
     return indexed
 
 
+def forget_others(installed: Collection[Installed]) -> int:
+    """Delete the distributions that are not among `installed`, with all that is indexed
+    of them. Returns how many rows went. Locks them, in no particular order."""
+    names = [one.name for one in installed]
+    deleted, _ = Distribution.objects.exclude(name__in=names).delete()
+    return deleted
+
+
 @contextmanager
 def _locked(distribution_id: int) -> Iterator[None]:
     """A transaction that holds the distribution's row.

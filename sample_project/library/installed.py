@@ -91,12 +91,14 @@ def readme(distribution: metadata.Distribution) -> str:
     """
     try:
         about = distribution.metadata
-        present = "Description" in about
-        text = about["Description"] if present else ""
+        named, described = "Name" in about, "Description" in about
+        text = about["Description"] if described else ""
     except UnicodeDecodeError as error:
         raise Broken(not_decoded(error)) from error
     except Exception as error:  # missing or malformed, differently in each Python
         raise Broken(f"unreadable: {clean(str(error))[:500]}") from error
+    if not named:
+        raise Broken("unreadable: missing, or it names no distribution")
     if len(text) > MAX_FILE_BYTES:
         raise Broken(
             f"too large: {len(text):,} characters, the limit is {MAX_FILE_BYTES:,}"

@@ -35,7 +35,7 @@ _BLOCKS = ("body", "handlers", "orelse", "finalbody", "cases")
 _FILENAME = "<indexed source>"
 
 
-class Broken(Exception):  # noqa: N818 - the file is at fault
+class Broken(Exception):
     """A file that cannot be indexed. Its text is `<kind>` or `<kind>: <detail>`, with
     the kind one of empty, not UTF-8, syntax error, too large, unreadable."""
 
