@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
@@ -56,6 +58,40 @@ def django_db_setup(django_db_setup: None) -> Iterator[None]:
     del os.environ["ORCHESTRATOR_TEST_DATABASE_NAME"]
 
 
+LEFT_OVER = """
+    SELECT pid, application_name, state, left(query, 200) FROM pg_stat_activity
+    WHERE datname = current_database() AND state LIKE 'idle in transaction%'
+    UNION ALL
+    SELECT pid, 'advisory lock', mode, '' FROM pg_locks
+    WHERE locktype = 'advisory'
+      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
+
+
+@pytest.fixture(autouse=True)
+def _no_session_is_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a transactional test that leaves open transactions or advisory locks.
+
+    A process that was killed a moment ago may still have a session that is ending.
+    """
+    yield
+    marker = request.node.get_closest_marker("django_db")
+    if not marker or not marker.kwargs.get("transaction"):
+        return
+    deadline = time.monotonic() + 5
+    with closing(_connect()) as connection:
+        while left := connection.execute(LEFT_OVER).fetchall():
+            assert time.monotonic() < deadline, f"left behind: {left}"
+            time.sleep(0.05)
+
+
+def _connect() -> psycopg.Connection[Any]:
+    parameters = connections["default"].get_connection_params()
+    for django_only in ("cursor_factory", "context", "pool"):
+        parameters.pop(django_only, None)
+    return psycopg.connect(**parameters, autocommit=True)
+
+
 @pytest.fixture
 def second_connection() -> Iterator[Callable[[], psycopg.Connection[Any]]]:
     """Makes raw autocommit connections to the test database, closed after the test.
@@ -66,12 +102,8 @@ def second_connection() -> Iterator[Callable[[], psycopg.Connection[Any]]]:
     opened: list[psycopg.Connection[Any]] = []
 
     def connect() -> psycopg.Connection[Any]:
-        parameters = connections["default"].get_connection_params()
-        for django_only in ("cursor_factory", "context", "pool"):
-            parameters.pop(django_only, None)
-        connection = psycopg.connect(**parameters, autocommit=True)
-        opened.append(connection)
-        return connection
+        opened.append(_connect())
+        return opened[-1]
 
     yield connect
     for connection in opened:
