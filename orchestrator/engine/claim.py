@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -46,7 +47,7 @@ class Demand:
     """
 
     queues: tuple[int, ...]
-    lanes: dict[int, int | None]
+    lanes: Mapping[int, int | None]
     limit: int
 
     def params(self, worker: WorkerKey) -> dict[str, Any]:

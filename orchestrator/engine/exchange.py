@@ -55,16 +55,13 @@ def _exchange(
     claimed = None
     if results:
         failpoints.hit("settle.before")
-    with session.transaction():
-        with session.pipeline():
-            sent = settle.send(session, worker.worker_id, results) if results else []
-            if demand is not None and demand.limit > 0:
-                claimed = session.send(
-                    statements("claim")["claim"], demand.params(worker)
-                )
-        for pending in sent:
-            settle.read(pending, exchanged)
-        rows = claimed.fetchall() if claimed is not None else []
+    with session.pipeline(), session.transaction():
+        sent = settle.send(session, worker.worker_id, results) if results else []
+        if demand is not None and demand.limit > 0:
+            claimed = session.send(statements("claim")["claim"], demand.params(worker))
+    for pending in sent:
+        settle.read(pending, exchanged)
+    rows = claimed.fetchall() if claimed is not None else []
     if results:
         failpoints.hit("settle.after")
     exchanged.claims = [Claim(*row) for row in rows]

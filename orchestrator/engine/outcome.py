@@ -40,11 +40,14 @@ def run_state(session: Session, run_id: UUID) -> RunState | None:
     status, reason, version_id = rows[0]
     tasks: tuple[TaskState, ...] = ()
     if status in TERMINAL_RUN:
-        tasks = _tasks(session, run_id, version_id)
+        tasks = task_states(session, run_id, version_id)
     return RunState(status, reason, version_id, tasks)
 
 
-def _tasks(session: Session, run_id: UUID, version_id: int) -> tuple[TaskState, ...]:
+def task_states(
+    session: Session, run_id: UUID, version_id: int
+) -> tuple[TaskState, ...]:
+    """What the tasks of a run came to so far; the status is None until their end."""
     shape = versions.shape(session, version_id)
     if shape is None:
         return ()
