@@ -34,16 +34,15 @@ many different words it has. The document itself is stored whole."""
 _BATCH = 1_000
 
 
-def record_files(one: Installed, files: Mapping[str, str]) -> int:
+def record_files(one: Installed, files: Mapping[str, str]) -> None:
     """Write the distribution and its files, given as `{path: problem}`; delete those
-    that it lists no longer, with their documents. Returns the distribution's id."""
-    distribution, _ = Distribution.objects.get_or_create(
+    that it lists no longer, with their documents."""
+    Distribution.objects.get_or_create(
         name=one.name, defaults={"version": one.version, "location": one.location}
     )
-    with _locked(distribution.pk):
-        Distribution.objects.filter(pk=distribution.pk).update(
-            version=one.version, location=one.location, indexed_at=None
-        )
+    with _locked(one.name) as distribution:
+        distribution.version, distribution.location = one.version, one.location
+        distribution.save(update_fields=["version", "location"])
         stored = dict(distribution.files.values_list("path", "pk"))
         gone = [pk for path, pk in stored.items() if path not in files]
         Document.objects.filter(file__in=gone).delete()
@@ -56,19 +55,18 @@ def record_files(one: Installed, files: Mapping[str, str]) -> int:
             ],
             batch_size=_BATCH,
         )
-    return distribution.pk
 
 
 def write_documents(
-    distribution_id: int,
+    name: str,
     parsed: Mapping[int, Collection[ParsedDocument]],
     problems: Mapping[int, str],
 ) -> None:
-    """Make `parsed`, by file id, the documents of the files; `problems` has the reason
-    for each file that could not be parsed. Files in neither are left alone, and those
-    that another run has removed meanwhile are passed over."""
-    with _locked(distribution_id):
-        known = SourceFile.objects.filter(distribution=distribution_id)
+    """Make `parsed`, by file id, the documents of these files of the distribution;
+    `problems` has the reason for each file that could not be parsed. Files in neither
+    are left alone, and those that another run has removed meanwhile are passed over."""
+    with _locked(name) as distribution:
+        known = distribution.files
         files = set(
             known.filter(pk__in=[*parsed, *problems]).values_list("pk", flat=True)
         )
@@ -102,9 +100,9 @@ def write_documents(
             known.filter(pk=file).update(problem=problem)
 
 
-def index_documents(distribution_id: int) -> int:
-    """Compute the vector of each document that has none, which makes it searchable.
-    Returns how many there were: none, when this has been done already."""
+def index_documents(name: str) -> int:
+    """Compute the vector of each document of the distribution that has none, which
+    makes it searchable. Returns how many had none: 0 where this was done already."""
     words = Func(
         F("name"),
         Value("._<>#"),
@@ -115,11 +113,11 @@ def index_documents(distribution_id: int) -> int:
     vector = SearchVector(words, weight="A", config=SEARCH_CONFIG) + SearchVector(
         Left("text", MAX_INDEXED_CHARACTERS), weight="B", config=SEARCH_CONFIG
     )
-    with _locked(distribution_id):
+    with _locked(name) as distribution:
         indexed = Document.objects.filter(
-            file__distribution=distribution_id, vector=None
+            file__distribution=distribution, vector=None
         ).update(vector=vector)
-        Distribution.objects.filter(pk=distribution_id).update(indexed_at=Now())
+        Distribution.objects.filter(pk=distribution.pk).update(indexed_at=Now())
     return indexed
 
 
@@ -132,11 +130,10 @@ def forget_others(installed: Collection[Installed]) -> int:
 
 
 @contextmanager
-def _locked(distribution_id: int) -> Iterator[None]:
-    """A transaction that holds the distribution's row.
+def _locked(name: str) -> Iterator[Distribution]:
+    """A transaction that holds the row of the distribution of that name.
 
     `no_key`, since inserting a file takes a share lock on that row's key.
     """
     with transaction.atomic():
-        Distribution.objects.select_for_update(no_key=True).get(pk=distribution_id)
-        yield
+        yield Distribution.objects.select_for_update(no_key=True).get(name=name)

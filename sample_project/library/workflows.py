@@ -38,9 +38,8 @@ MAX_REPORTED = 200
 
 @dataclass(frozen=True)
 class Found:
-    """What `discover` found: the distribution's row, and how many files it has."""
+    """How many files `discover` found."""
 
-    distribution_id: int
     files: int
 
 
@@ -91,7 +90,8 @@ def discover(ctx: Context[Installed]) -> Found:
             "Run `manage.py index_library` again to index what is."
         )
     files = {METADATA: "", **installed.source_files(distribution)}
-    return Found(indexing.record_files(ctx.input, files), len(files))
+    indexing.record_files(ctx.input, files)
+    return Found(files=len(files))
 
 
 @index_distribution.task(parents=[discover], retries=again)
@@ -138,7 +138,7 @@ parse_sources = [
 @index_distribution.task(parents=[parse_readme, *parse_sources], retries=again)
 def index(ctx: Context[Installed]) -> int:
     """Make the new documents searchable. The output is how many they are."""
-    return indexing.index_documents(ctx.output(discover).distribution_id)
+    return indexing.index_documents(ctx.input.name)
 
 
 @index_distribution.task(parents=[index], retries=again)
@@ -165,8 +165,8 @@ def _parse(
 ) -> Parsed:
     """Parse the files of this run's distribution whose path is `mine`, and write
     their documents. A broken file is noted and stops nothing."""
-    distribution_id = ctx.output(discover).distribution_id
-    files = SourceFile.objects.filter(distribution=distribution_id).order_by("path")
+    name = ctx.input.name
+    files = SourceFile.objects.filter(distribution__name=name).order_by("path")
     parsed: dict[int, Collection[parsing.ParsedDocument]] = {}
     problems: dict[int, str] = {}
     for file in files.iterator():
@@ -176,7 +176,7 @@ def _parse(
                 parsed[file.pk] = parse(file.path)
             except parsing.Broken as broken:
                 problems[file.pk] = str(broken)
-    indexing.write_documents(distribution_id, parsed, problems)
+    indexing.write_documents(name, parsed, problems)
     return Parsed(
         files=len(parsed) + len(problems),
         documents=sum(map(len, parsed.values())),

@@ -27,10 +27,10 @@ def parsed(*texts: str) -> list[ParsedDocument]:
     ]
 
 
-def recorded(*paths: str) -> tuple[int, dict[str, int]]:
-    distribution = indexing.record_files(TOOL, dict.fromkeys(paths, ""))
-    files = SourceFile.objects.filter(distribution=distribution)
-    return distribution, dict(files.values_list("path", "pk"))
+def recorded(*paths: str) -> dict[str, int]:
+    indexing.record_files(TOOL, dict.fromkeys(paths, ""))
+    files = SourceFile.objects.filter(distribution__name="tool")
+    return dict(files.values_list("path", "pk"))
 
 
 def rows(fields: Iterable[str] = ("pk", "name", "text", "vector")) -> list[Any]:
@@ -42,48 +42,48 @@ def found(words: str) -> list[str]:
 
 
 def test_a_document_is_found_once_it_is_indexed() -> None:
-    tool, files = recorded("m.py")
-    indexing.write_documents(tool, {files["m.py"]: parsed("A wombat digs.")}, {})
+    files = recorded("m.py")
+    indexing.write_documents("tool", {files["m.py"]: parsed("A wombat digs.")}, {})
     assert found("wombats") == []
     assert counting.count()["tool"].unindexed == 1
-    assert indexing.index_documents(tool) == 1
+    assert indexing.index_documents("tool") == 1
     assert found("wombats") == ["m.f1"]
     assert counting.count()["tool"].unindexed == 0
 
 
 def test_every_write_done_again_changes_no_row() -> None:
-    tool, files = recorded("m.py", "bad.py")
+    files = recorded("m.py", "bad.py")
     documents = {files["m.py"]: parsed("One.", "Two.")}
     problems = {files["bad.py"]: "empty"}
     for _ in range(2):
-        indexing.write_documents(tool, documents, problems)
-    indexing.index_documents(tool)
+        indexing.write_documents("tool", documents, problems)
+    indexing.index_documents("tool")
     before = rows()
 
-    assert recorded("m.py", "bad.py") == (tool, files)
-    indexing.write_documents(tool, documents, problems)
-    assert indexing.index_documents(tool) == 0
+    assert recorded("m.py", "bad.py") == files
+    indexing.write_documents("tool", documents, problems)
+    assert indexing.index_documents("tool") == 0
     assert rows() == before
     assert counting.broken_files() == [("tool", "bad.py", "empty")]
 
 
 def test_a_late_write_does_not_take_documents_out_of_the_index() -> None:
-    tool, files = recorded("m.py")
+    files = recorded("m.py")
     documents = {files["m.py"]: parsed("A wombat.")}
-    indexing.write_documents(tool, documents, {})
-    indexing.index_documents(tool)
-    indexing.write_documents(tool, documents, {})  # a forgotten attempt wakes up
+    indexing.write_documents("tool", documents, {})
+    indexing.index_documents("tool")
+    indexing.write_documents("tool", documents, {})  # a forgotten attempt wakes up
     assert found("wombat") == ["m.f1"]
 
 
 def test_only_what_changed_is_written_and_indexed_again() -> None:
-    tool, files = recorded("m.py")
-    indexing.write_documents(tool, {files["m.py"]: parsed("One.", "Two.", "3.")}, {})
-    indexing.index_documents(tool)
+    files = recorded("m.py")
+    indexing.write_documents("tool", {files["m.py"]: parsed("One.", "Two.", "3.")}, {})
+    indexing.index_documents("tool")
     (first, *_), _, _ = before = rows()
 
-    indexing.write_documents(tool, {files["m.py"]: parsed("One.", "Deux.")}, {})
-    assert indexing.index_documents(tool) == 1
+    indexing.write_documents("tool", {files["m.py"]: parsed("One.", "Deux.")}, {})
+    assert indexing.index_documents("tool") == 1
     after = rows()
     assert after[0] == before[0]
     assert [text for _, _, text, _ in after] == ["One.", "Deux."]
@@ -91,9 +91,9 @@ def test_only_what_changed_is_written_and_indexed_again() -> None:
 
 
 def test_files_listed_no_longer_go_with_their_documents() -> None:
-    tool, files = recorded("m.py", "gone.py")
+    files = recorded("m.py", "gone.py")
     indexing.write_documents(
-        tool, {files["m.py"]: parsed("One."), files["gone.py"]: parsed("Two.")}, {}
+        "tool", {files["m.py"]: parsed("One."), files["gone.py"]: parsed("Two.")}, {}
     )
     recorded("m.py", "new.py")
     assert [text for (text,) in rows(["text"])] == ["One."]
@@ -102,10 +102,10 @@ def test_files_listed_no_longer_go_with_their_documents() -> None:
 
 
 def test_a_file_that_another_run_removed_is_passed_over() -> None:
-    tool, files = recorded("m.py", "gone.py")
+    files = recorded("m.py", "gone.py")
     recorded("m.py")
     indexing.write_documents(
-        tool,
+        "tool",
         {files["m.py"]: parsed("One."), files["gone.py"]: parsed("Two.")},
         {files["gone.py"]: "empty"},
     )
@@ -113,25 +113,27 @@ def test_a_file_that_another_run_removed_is_passed_over() -> None:
 
 
 def test_a_file_becomes_broken_and_whole_again() -> None:
-    tool, files = recorded("m.py")
+    files = recorded("m.py")
     file = files["m.py"]
-    indexing.write_documents(tool, {file: parsed("One.")}, {})
-    indexing.write_documents(tool, {}, {file: "empty"})
+    indexing.write_documents("tool", {file: parsed("One.")}, {})
+    indexing.write_documents("tool", {}, {file: "empty"})
     assert (rows(), counting.count()["tool"].broken) == ([], 1)
-    indexing.write_documents(tool, {file: parsed("One.")}, {})
+    indexing.write_documents("tool", {file: parsed("One.")}, {})
     assert (len(rows()), counting.count()["tool"].broken) == (1, 0)
 
 
 def test_the_branches_of_a_distribution_leave_each_other_alone() -> None:
-    tool, files = recorded("a.py", "b.py", "c.py")
-    indexing.write_documents(tool, {files["a.py"]: parsed("A.")}, {files["c.py"]: "x"})
-    indexing.write_documents(tool, {files["b.py"]: parsed("B.")}, {})
+    files = recorded("a.py", "b.py", "c.py")
+    indexing.write_documents(
+        "tool", {files["a.py"]: parsed("A.")}, {files["c.py"]: "x"}
+    )
+    indexing.write_documents("tool", {files["b.py"]: parsed("B.")}, {})
     assert counting.count()["tool"].total == 2
     assert counting.count()["tool"].broken == 1
 
 
 def test_two_documents_of_one_name_and_kind_are_refused_by_the_table() -> None:
-    _, files = recorded("m.py")
+    files = recorded("m.py")
     same = {"file_id": files["m.py"], "kind": "class", "name": "m.A", "line": 1}
     Document.objects.create(**same)
     with pytest.raises(IntegrityError), transaction.atomic():
@@ -140,26 +142,26 @@ def test_two_documents_of_one_name_and_kind_are_refused_by_the_table() -> None:
 
 def test_a_text_of_many_words_does_not_exceed_a_vector() -> None:
     """PostgreSQL refuses a vector above 1 MiB."""
-    tool, files = recorded("m.py")
+    files = recorded("m.py")
     plain = " ".join(f"{number:x}" for number in range(400_000))
     hyphens = "-".join(chr(0x10400 + number % 40) * 3 for number in range(400_000))
     mixed = " ".join(f"ż{number:x}-ź{number:x}" for number in range(200_000))
     addresses = " ".join(f"a{number:x}.eu/{number:x}" for number in range(200_000))
     texts = parsed(plain, hyphens, mixed, addresses, "x" * 1_000_000)
-    indexing.write_documents(tool, {files["m.py"]: texts}, {})
-    assert indexing.index_documents(tool) == 5
+    indexing.write_documents("tool", {files["m.py"]: texts}, {})
+    assert indexing.index_documents("tool") == 5
 
 
 def test_the_longest_names_and_paths_fit_their_indexes() -> None:
     path = "\U00010400" * 500
-    _, files = recorded(path)
+    files = recorded(path)
     name = "\U00010400" * 502
     Document.objects.create(file_id=files[path], kind="class", name=name, line=1)
 
 
 def test_forgetting_keeps_what_is_installed() -> None:
-    tool, files = recorded("m.py")
-    indexing.write_documents(tool, {files["m.py"]: parsed("One.")}, {})
+    files = recorded("m.py")
+    indexing.write_documents("tool", {files["m.py"]: parsed("One.")}, {})
     indexing.forget_others([TOOL])
     assert len(rows()) == 1
     indexing.forget_others([])
@@ -167,10 +169,10 @@ def test_forgetting_keeps_what_is_installed() -> None:
 
 
 def test_a_search_reads_the_index_of_words() -> None:
-    tool, files = recorded("m.py")
+    files = recorded("m.py")
     texts = parsed(*(f"Text {number}." for number in range(3_000)), "A wombat.")
-    indexing.write_documents(tool, {files["m.py"]: texts}, {})
-    indexing.index_documents(tool)
+    indexing.write_documents("tool", {files["m.py"]: texts}, {})
+    indexing.index_documents("tool")
     with connection.cursor() as cursor:
         # As a vacuum does: what the index has not sorted in yet costs every search.
         cursor.execute("SELECT gin_clean_pending_list('library_document_vector')")
@@ -183,7 +185,7 @@ def test_a_search_reads_the_index_of_words() -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_two_attempts_side_by_side_leave_the_documents_once() -> None:
-    tool, files = recorded("m.py", "n.py")
+    files = recorded("m.py", "n.py")
     documents = {
         files["m.py"]: parsed(*(f"Text {n}." for n in range(200))),
         files["n.py"]: parsed(*(f"Text {n}." for n in range(200))),
@@ -194,8 +196,8 @@ def test_two_attempts_side_by_side_leave_the_documents_once() -> None:
     def attempt() -> None:
         try:
             barrier.wait(timeout=30)
-            indexing.write_documents(tool, documents, {})
-            indexing.index_documents(tool)
+            indexing.write_documents("tool", documents, {})
+            indexing.index_documents("tool")
         except Exception as error:
             errors.append(error)
         finally:
