@@ -1,0 +1,1 @@
+"""A project as a user of ours would have it: settings and an app with workflows."""

@@ -1,0 +1,36 @@
+"""Tasks that do nothing: one of each kind, and a chain of three."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks.stamps import stamp
+from orchestrator import Context, task, workflow
+
+
+@task(name="noop-async", queue_name="async")
+async def noop(number: int) -> None:
+    stamp(number)
+
+
+@task(name="noop-sync", queue_name="sync")
+def noop_sync(number: int) -> None:
+    stamp(number)
+
+
+chain = workflow("chain", input=dict[str, Any], queue_name="chain")
+
+
+@chain.task
+async def first(ctx: Context[dict[str, Any]]) -> None:
+    stamp(ctx.input["number"])
+
+
+@chain.task(parents=[first])
+async def second(ctx: Context[dict[str, Any]]) -> None:
+    """Its start is not measured."""
+
+
+@chain.task(parents=[second])
+async def third(ctx: Context[dict[str, Any]]) -> None:
+    """Its start is not measured."""

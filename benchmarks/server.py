@@ -1,0 +1,129 @@
+"""The one PostgreSQL of a run, and the databases that peers get from it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote, urlsplit, urlunsplit
+
+import psycopg
+from psycopg import sql
+
+from sample_project.embedded import EmbeddedServer
+
+PREFIX = "bench_"
+
+
+class Server:
+    """A PostgreSQL that may create databases, all named ``bench_…``.
+
+    ``url`` is that of a maintenance database (``postgres`` as a rule).
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._connection = psycopg.connect(url, autocommit=True)
+
+    def close(self) -> None:
+        """Drop what the run created."""
+        for (name,) in self._connection.execute(
+            "SELECT datname FROM pg_database WHERE starts_with(datname, %s)", (PREFIX,)
+        ).fetchall():
+            self._drop(name)
+        self._connection.close()
+
+    def url(self, name: str) -> str:
+        """The address of a database of this server."""
+        return urlunsplit(urlsplit(self._url)._replace(path=f"/{PREFIX}{name}"))
+
+    def create(self, name: str, template: str | None = None) -> str:
+        """(Re)create a database, empty or as a copy; returns its address.
+
+        Nobody may be connected to the template. Files are copied, not logged, and
+        a checkpoint ends it, so that its own writes are not measured as a peer's.
+        """
+        self._drop(PREFIX + name)
+        self._connection.execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY").format(
+                sql.Identifier(PREFIX + name),
+                sql.Identifier(PREFIX + template if template else "template1"),
+            )
+        )
+        self.checkpoint()
+        return self.url(name)
+
+    def checkpoint(self) -> None:
+        """Write what is dirty; needs a privilege that a borrowed role may lack."""
+        with contextlib.suppress(psycopg.errors.InsufficientPrivilege):
+            self._connection.execute("CHECKPOINT")
+
+    def analyze(self, name: str) -> None:
+        """What autovacuum would have done long ago in a real backlog."""
+        with psycopg.connect(self.url(name), autocommit=True) as connection:
+            connection.execute("VACUUM ANALYZE")
+
+    def transactions(self, names: list[str]) -> dict[str, int]:
+        """Transactions so far, committed or not, in each of the databases."""
+        rows = self._connection.execute(
+            "SELECT datname, xact_commit + xact_rollback FROM pg_stat_database "
+            "WHERE datname = ANY(%s)",
+            ([PREFIX + name for name in names],),
+        )
+        return {name.removeprefix(PREFIX): int(count) for name, count in rows}
+
+    def version(self) -> str:
+        """For the report, say ``PostgreSQL 18.4``."""
+        number = self._connection.info.parameter_status("server_version") or "?"
+        return f"PostgreSQL {number.split()[0]}"
+
+    def _drop(self, database: str) -> None:
+        self._connection.execute(
+            sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(
+                sql.Identifier(database)
+            )
+        )
+
+
+@contextlib.contextmanager
+def server(directory: Path) -> Iterator[Server]:
+    """The server of ``BENCH_DATABASE_URL``, else a private one in ``directory``.
+
+    The private one has PostgreSQL's defaults where they matter: fsync and
+    synchronous_commit on, shared_buffers 128 MB. It is gone when the block ends.
+    """
+    if url := os.environ.get("BENCH_DATABASE_URL"):
+        with contextlib.closing(Server(url)) as found:
+            yield found
+        return
+    embedded = EmbeddedServer(directory)
+    embedded.ensure()
+    try:
+        host = quote(str(embedded.sockets), safe="")
+        # An empty authority needs a user before libpq and asyncpg agree on it.
+        url = f"postgresql://postgres@/postgres?host={host}&port=5432"
+        with contextlib.closing(Server(url)) as private:
+            yield private
+    finally:
+        embedded.release()
+
+
+def wait_until_empty(
+    connection: psycopg.Connection[tuple[object, ...]],
+    query: sql.SQL,
+    parameters: dict[str, object],
+    deadline: float,
+) -> bool:
+    """Poll until ``query`` (whether anything is left) says False.
+
+    Returns False if the deadline (monotonic seconds) came first.
+    """
+    while True:
+        row = connection.execute(query, parameters, prepare=True).fetchone()
+        if row is not None and not row[0]:
+            return True
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.001)
