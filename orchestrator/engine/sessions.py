@@ -16,6 +16,8 @@ from orchestrator.conf import settings
 
 Row = tuple[Any, ...]
 
+SNAPSHOT = b"SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
+
 _STEP = re.compile(rb"^-- step: (\w+)\n", re.MULTILINE)
 
 
@@ -59,6 +61,9 @@ class Session(Protocol):
     def joined(self) -> AbstractContextManager[object]:
         """A transaction, or a savepoint of the caller's."""
 
+    def snapshot(self) -> AbstractContextManager[object]:
+        """A read-only transaction that sees one moment, unless one is open already."""
+
     def pipeline(self) -> AbstractContextManager[object]:
         """Send statements without waiting for each answer, where the driver can."""
 
@@ -95,6 +100,15 @@ class DjangoSession:
 
     def joined(self) -> AbstractContextManager[object]:
         return transaction.atomic(using=self.alias)
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        if connections[self.alias].in_atomic_block:
+            yield
+            return
+        with transaction.atomic(using=self.alias):
+            self.send(SNAPSHOT, {})
+            yield
 
     def pipeline(self) -> AbstractContextManager[object]:
         return nullcontext()
@@ -136,6 +150,12 @@ class WorkerSession:
         if self._committed is None:
             return self.transaction()
         return self.connection.transaction()
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        with self.transaction():
+            self.send(SNAPSHOT, {})
+            yield
 
     def pipeline(self) -> AbstractContextManager[object]:
         return self.connection.pipeline()
