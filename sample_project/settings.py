@@ -5,7 +5,6 @@ Environment: DATABASE_URL, DEBUG (default on), SECRET_KEY, ALLOWED_HOSTS (commas
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from pathlib import Path
 from typing import Any
@@ -37,9 +36,8 @@ INSTALLED_APPS = [
     "django.contrib.humanize",
     "django.contrib.postgres",
     "django_htmx",
+    "sample_project.library",
 ]
-if importlib.util.find_spec("sample_project.library"):
-    INSTALLED_APPS.append("sample_project.library")
 
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",

@@ -11,8 +11,7 @@ from django.views.generic import RedirectView
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
     path("admin/", admin.site.urls),
+    path("library/", include("sample_project.library.urls")),
 ]
-if importlib.util.find_spec("sample_project.library.urls"):
-    urlpatterns.insert(1, path("library/", include("sample_project.library.urls")))
 if importlib.util.find_spec("orchestrator_ui.urls"):
     urlpatterns.insert(1, path("orchestrator/", include("orchestrator_ui.urls")))
