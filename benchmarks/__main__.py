@@ -29,6 +29,8 @@ def main() -> int:
     """Returns the exit status: 1 if something broke or, with --gate, a floor is
     missed, 130 when interrupted."""
     options = _parser().parse_args()
+    # Also where a parent shell has switched SIGINT off for its background jobs.
+    signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         with _directory() as directory, server(directory / "postgres") as postgres:
@@ -148,15 +150,16 @@ def _peers(names: list[str], directory: Path, postgres: Server) -> list[peers.Pe
             continue
         try:
             adapter = peers.load(name)
-            why = adapter.missing()
         except ImportError as error:
-            why = f"{error} (pip install -r requirements/bench.txt)"
+            why = f"{error}: pip install -r requirements/bench.txt"
+        else:
+            why = adapter.missing()
+            if not why:
+                own = directory / name
+                own.mkdir()
+                found.append(adapter(own, directory / "stamps", postgres.url(name)))
         if why:
             print(f"{name} is left out: {why}", file=sys.stderr)
-            continue
-        own = directory / name
-        own.mkdir()
-        found.append(adapter(own, directory / "stamps", postgres.url(name)))
     return found
 
 
@@ -192,6 +195,9 @@ def _directory() -> Iterator[Path]:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Stop, once: a second signal must not leave half of the processes running."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
