@@ -1,0 +1,45 @@
+"""Durable background tasks and workflows for Django, on PostgreSQL alone.
+
+Importing this package loads no model, so `workflows.py` may do it while apps load.
+"""
+
+from __future__ import annotations
+
+from orchestrator.context import Context
+from orchestrator.exceptions import (
+    IllegalTransition,
+    InvalidDefinition,
+    InvalidInput,
+    InvalidOutput,
+    NonRetryable,
+    OrchestratorError,
+    RunCancelled,
+    RunFailed,
+    RunNotFound,
+    TaskFailed,
+    WaitingInTransaction,
+)
+from orchestrator.policies import Retry
+from orchestrator.runs import UNCHANGED, RunHandle
+from orchestrator.tasks import task
+from orchestrator.workflows import workflow
+
+__all__ = [
+    "UNCHANGED",
+    "Context",
+    "IllegalTransition",
+    "InvalidDefinition",
+    "InvalidInput",
+    "InvalidOutput",
+    "NonRetryable",
+    "OrchestratorError",
+    "Retry",
+    "RunCancelled",
+    "RunFailed",
+    "RunHandle",
+    "RunNotFound",
+    "TaskFailed",
+    "WaitingInTransaction",
+    "task",
+    "workflow",
+]

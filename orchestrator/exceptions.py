@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -65,6 +65,10 @@ class IllegalTransition(OrchestratorError):
     """The run is not in a state that allows this."""
 
 
+class InvalidFilter(OrchestratorError):
+    """The filter does not say which runs."""
+
+
 class TooManyRuns(OrchestratorError):
     """The filter matches more runs than one call changes; narrow it."""
 
@@ -88,6 +92,19 @@ class TaskFailed(OrchestratorError):
         self.error_type = error_type
         self.message = message
         self.traceback = traceback
+
+    @classmethod
+    def of(
+        cls, task: str, error: Mapping[str, str] | None, reason: str = ""
+    ) -> TaskFailed:
+        """From a stored error; where there is none, `reason` says why it failed."""
+        stored = error or {}
+        return cls(
+            task,
+            stored.get("type", "Failed"),
+            stored.get("message", reason),
+            stored.get("traceback", ""),
+        )
 
 
 class RunFailed(OrchestratorError, ExceptionGroup[TaskFailed]):

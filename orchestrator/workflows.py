@@ -1,0 +1,382 @@
+"""Workflows: declaring them, and enqueueing their runs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from functools import cached_property
+from typing import Any, Generic, Literal, Protocol, TypeVar, overload
+
+from asgiref.sync import sync_to_async
+
+from orchestrator import options, registry
+from orchestrator.calls import Call, CallOptions, dump_metadata
+from orchestrator.codecs import Codec, codec_for
+from orchestrator.conf import settings
+from orchestrator.context import Context
+from orchestrator.definitions import TaskDefinition, check_parents, check_takes_context
+from orchestrator.engine import versions
+from orchestrator.engine.shapes import Shape
+from orchestrator.exceptions import InvalidDefinition, InvalidInput
+from orchestrator.policies import Retry
+from orchestrator.runs import RunHandle
+from orchestrator.serialization import Misfit, dumps, invalid
+from orchestrator.submission import Prepared, numbered, submit, submit_many
+
+Input = TypeVar("Input")
+Output = TypeVar("Output")
+
+Outputs = dict[str, Any]  # a workflow's: those of its tasks that completed, by name
+Coroutines = Coroutine[Any, Any, Output]
+
+_NOTHING: Any = object()
+
+
+class TaskDecorator(Protocol[Input]):
+    """What `workflow.task(…)` gives: it makes a TaskDefinition of a function."""
+
+    @overload
+    def __call__(
+        self, function: Callable[[Context[Input]], Coroutines[Output]], /
+    ) -> TaskDefinition[Input, Output]: ...
+
+    @overload
+    def __call__(
+        self, function: Callable[[Context[Input]], Output], /
+    ) -> TaskDefinition[Input, Output]: ...
+
+
+class WorkflowTarget(Generic[Input]):
+    """A workflow with the options of a call: what `using` gives.
+
+    Enqueueing joins the caller's transaction: a rollback leaves nothing.
+    """
+
+    definition: WorkflowDefinition[Input]
+    options: CallOptions
+
+    def __init__(
+        self, definition: WorkflowDefinition[Input], options: CallOptions
+    ) -> None:
+        self.definition = definition
+        self.options = options
+
+    def using(
+        self,
+        *,
+        priority: int | None = None,
+        run_after: datetime | None = None,
+        queue_name: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        tenant: str | None = None,
+    ) -> WorkflowTarget[Input]:
+        """The workflow with other options for the runs enqueued by it.
+
+        `priority` is -100 to 100, larger is first; `run_after` an aware datetime;
+        `queue_name` is for all tasks of the run; `metadata` is laid over what there
+        is already; `tenant` labels the run. Raises InvalidInput.
+        """
+        options = self.options.using(
+            priority=priority,
+            run_after=run_after,
+            queue_name=queue_name,
+            metadata=metadata,
+            tenant=tenant,
+        )
+        return WorkflowTarget(self.definition, options)
+
+    @overload
+    def enqueue(self: WorkflowTarget[None]) -> RunHandle[Outputs]: ...
+
+    @overload
+    def enqueue(self, input: Input) -> RunHandle[Outputs]: ...
+
+    def enqueue(self, input: Any = _NOTHING) -> RunHandle[Outputs]:
+        """Create a run; raises InvalidInput with the path of what does not fit."""
+        return self._enqueue(input)
+
+    @overload
+    async def aenqueue(self: WorkflowTarget[None]) -> RunHandle[Outputs]: ...
+
+    @overload
+    async def aenqueue(self, input: Input) -> RunHandle[Outputs]: ...
+
+    async def aenqueue(self, input: Any = _NOTHING) -> RunHandle[Outputs]:
+        """`enqueue` for async callers."""
+        return await sync_to_async(self._enqueue)(input)
+
+    @overload
+    def bind(self: WorkflowTarget[None]) -> Call[Outputs]: ...
+
+    @overload
+    def bind(self, input: Input) -> Call[Outputs]: ...
+
+    def bind(self, input: Any = _NOTHING) -> Call[Outputs]:
+        """A call to enqueue later; raises InvalidInput as `enqueue` does."""
+        text = self.definition.encode_input(input)
+        return Call(self.definition, text, self.options)
+
+    def enqueue_many(
+        self, inputs: Iterable[Input | Call[Outputs]]
+    ) -> list[RunHandle[Outputs]]:
+        """Create a run for each input, or call made by `bind`: all, or none.
+
+        Raises InvalidInput with the index of the one that does not fit.
+        """
+        calls = list(numbered(inputs, self._prepared))
+        return [RunHandle(run_id) for run_id in submit_many(self.definition, calls)]
+
+    async def aenqueue_many(
+        self, inputs: Iterable[Input | Call[Outputs]]
+    ) -> list[RunHandle[Outputs]]:
+        """`enqueue_many` for async callers."""
+        return await sync_to_async(self.enqueue_many)(inputs)
+
+    def _enqueue(self, input: Any) -> RunHandle[Outputs]:
+        definition = self.definition
+        text = definition.encode_input(input)
+        return RunHandle(submit(definition, self.options, text))
+
+    def _prepared(self, item: Any) -> Prepared:
+        if isinstance(item, Call):
+            return prepared_call(self.definition, item)
+        return self.options, self.definition.encode_input(item)
+
+
+class WorkflowDefinition(WorkflowTarget[Input]):
+    """A workflow: a name, a type of input, and tasks that form a graph.
+
+    Made by `workflow(…)`; `task` declares its tasks, in an order where parents come
+    first, so a cycle cannot be written.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        module: str,
+        input_codec: Codec | None,
+        description: str = "",
+        queue_name: str = "default",
+        priority: int = 0,
+        metadata: Mapping[str, Any] | None = None,
+        standalone: bool = False,
+    ) -> None:
+        self.definition = self
+        self.name = options.check_name(name, "workflow")
+        self.module = module
+        self.input_codec = input_codec
+        self.description = description
+        self.queue_name = options.check_name(queue_name, "queue")
+        self.priority = options.check_priority(priority)
+        self.metadata = options.check_metadata(metadata)
+        self.standalone = standalone
+        self.tasks: dict[str, TaskDefinition[Input, Any]] = {}
+        registry.add(self)
+
+    def __repr__(self) -> str:
+        return f"<WorkflowDefinition {self.name}>"
+
+    @cached_property
+    def options(self) -> CallOptions:  # type: ignore[override]
+        """The options of calls without `using`."""
+        return CallOptions(
+            priority=self.priority, metadata=dump_metadata(self.metadata)
+        )
+
+    @overload
+    def task(
+        self, function: Callable[[Context[Input]], Coroutines[Output]], /
+    ) -> TaskDefinition[Input, Output]: ...
+
+    @overload
+    def task(
+        self, function: Callable[[Context[Input]], Output], /
+    ) -> TaskDefinition[Input, Output]: ...
+
+    @overload
+    def task(
+        self,
+        /,
+        *,
+        name: str | None = None,
+        parents: Sequence[TaskDefinition[Input, Any]] = (),
+        retries: int | Retry = 0,
+        execution_timeout: timedelta | None = None,
+        schedule_timeout: timedelta | None = None,
+        queue_name: str | None = None,
+        slot_cost: int = 1,
+        isolated: bool = False,
+    ) -> TaskDecorator[Input]: ...
+
+    def task(
+        self,
+        function: Any = None,
+        /,
+        *,
+        name: str | None = None,
+        parents: Sequence[TaskDefinition[Input, Any]] = (),
+        retries: int | Retry = 0,
+        execution_timeout: timedelta | None = None,
+        schedule_timeout: timedelta | None = None,
+        queue_name: str | None = None,
+        slot_cost: int = 1,
+        isolated: bool = False,
+    ) -> Any:
+        """Declare a task: `@wf.task`, or `@wf.task(parents=[…], retries=3, …)`.
+
+        The function takes `ctx`. It is executed once its `parents` have completed;
+        `retries` is a number or a Retry; an attempt may take `execution_timeout` and a
+        ready task may wait for `schedule_timeout`; `isolated` executes in a process
+        of its own, killed at its timeout; `slot_cost` is how many slots it takes.
+
+        Raises InvalidDefinition.
+        """
+
+        def decorate(function: Callable[..., Any]) -> TaskDefinition[Input, Any]:
+            task = TaskDefinition[Input, Any](
+                function,
+                workflow=self.name,
+                ordinal=len(self.tasks),
+                input_codec=self.input_codec,
+                name=name,
+                parents=parents,
+                retries=retries,
+                execution_timeout=execution_timeout,
+                schedule_timeout=schedule_timeout,
+                queue_name=queue_name,
+                slot_cost=slot_cost,
+                isolated=isolated,
+            )
+            check_takes_context(function)
+            self.add(task)
+            return task
+
+        return decorate if function is None else decorate(function)
+
+    def add(self, task: TaskDefinition[Input, Any]) -> None:
+        """Take a task into the workflow; raises InvalidDefinition."""
+        if task.name in self.tasks:
+            raise InvalidDefinition(
+                f"Two tasks of {self.name!r} are named {task.name!r}; give one of them "
+                "another name=."
+            )
+        check_parents(self.name, task.name, task.parents, self.tasks)
+        self.tasks[task.name] = task
+        self._forget("shape", "root_queues")
+        registry.changed()
+
+    def _forget(self, *names: str) -> None:
+        for name in names:
+            self.__dict__.pop(name, None)
+
+    @cached_property
+    def shape(self) -> Shape:
+        """What the engine knows of the workflow.
+
+        Raises InvalidDefinition where it has no tasks.
+        """
+        shape = Shape.build(
+            self.name,
+            {
+                "workflow": self.name,
+                "description": self.description,
+                "standalone": self.standalone,
+                "queue_name": self.queue_name,
+                "priority": self.priority,
+                "tasks": [task.data() for task in self.tasks.values()],
+            },
+        )
+        versions.remember(shape)
+        return shape
+
+    @cached_property
+    def root_queues(self) -> frozenset[int]:
+        """The queues where the first tasks of a run are ready at once."""
+        return frozenset(task.queue_id for task in self.shape.tasks if not task.parents)
+
+    def encode_input(self, input: Any = _NOTHING) -> str:
+        """The input as JSON text; raises InvalidInput with the path."""
+        what = f"Input of {self.name}"
+        if self.input_codec is None:
+            if input is not _NOTHING and input is not None:
+                raise InvalidInput(
+                    f"{what}: it takes none; declare input= to take one."
+                )
+            return "null"
+        if input is _NOTHING:
+            raise InvalidInput(f"{what} is missing; give {self.input_codec.name}.")
+        try:
+            plain = self.input_codec.encode(input)
+        except Misfit as misfit:
+            raise invalid(misfit, what=what) from None
+        return dumps(plain, limit=settings.max_input_bytes, what=what)
+
+
+def prepared_call(definition: WorkflowDefinition[Any], call: Call[Any]) -> Prepared:
+    """A call of this workflow, ready to be submitted; raises InvalidInput."""
+    if call.definition is not definition:
+        raise InvalidInput(
+            f"It is bound to {call.definition.name!r}, not to {definition.name!r}; "
+            "enqueue it with its own target."
+        )
+    return call.options, call.input
+
+
+@overload
+def workflow(
+    name: str,
+    *,
+    input: None = None,
+    description: str = "",
+    queue_name: str = "default",
+    priority: int = 0,
+    metadata: Mapping[str, Any] | None = None,
+    versioning: Literal["latest"] = "latest",
+) -> WorkflowDefinition[None]: ...
+
+
+@overload
+def workflow(
+    name: str,
+    *,
+    input: type[Input],
+    description: str = "",
+    queue_name: str = "default",
+    priority: int = 0,
+    metadata: Mapping[str, Any] | None = None,
+    versioning: Literal["latest"] = "latest",
+) -> WorkflowDefinition[Input]: ...
+
+
+def workflow(
+    name: str,
+    *,
+    input: Any = None,
+    description: str = "",
+    queue_name: str = "default",
+    priority: int = 0,
+    metadata: Mapping[str, Any] | None = None,
+    versioning: Literal["latest"] = "latest",
+) -> WorkflowDefinition[Any]:
+    """Declare a workflow, in a `workflows` or `tasks` module of an installed app.
+
+    `input` is the type of its input (a dataclass, TypedDict, pydantic model, or dict
+    for any JSON object), None for none. `queue_name`, `priority` (-100 to 100, larger
+    is first) and `metadata` are what its runs get unless `using` says otherwise. Any
+    worker that knows a task may execute it, whatever the version of the run.
+
+    Raises InvalidDefinition.
+    """
+    if versioning != "latest":
+        raise InvalidDefinition(f"versioning={versioning!r} is unknown; use 'latest'.")
+    return WorkflowDefinition(
+        name,
+        module=sys._getframe(1).f_globals.get("__name__", "?"),
+        input_codec=None if input is None else codec_for(input),
+        description=description,
+        queue_name=queue_name,
+        priority=priority,
+        metadata=metadata,
+    )
