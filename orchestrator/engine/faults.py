@@ -1,7 +1,7 @@
 """What kind of trouble an exception is, in one place, for every loop of the engine.
 
-A loop never dies of the database: it asks `kind_of` and acts by the answer. Django wraps
-psycopg's exceptions, so the code is also looked for in the cause.
+A loop never dies of the database: it asks `kind_of` and acts by the answer. Django
+wraps psycopg's exceptions, so the code is also looked for in the cause.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""Workers: a supervisor process, its children, and the slots that execute tasks."""

@@ -1,0 +1,237 @@
+"""Execute: from a claim to its result.
+
+Decode the input, build the context, call the function, encode what it returns, and say
+what it came to. Threads, the event loop, isolated processes and `testing.drain()` all
+go through here. Nothing that a task raises gets past: it becomes the result.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from time import monotonic
+from typing import Any
+from uuid import UUID
+
+from orchestrator import context, serialization
+from orchestrator.conf import settings
+from orchestrator.engine import verdict
+from orchestrator.engine.claim import Claim
+from orchestrator.engine.outputs import ParentOutput
+from orchestrator.engine.settle import Result
+from orchestrator.engine.shapes import Shape, TaskShape
+from orchestrator.exceptions import (
+    InvalidInput,
+    LeaseLost,
+    NonRetryable,
+    TaskCancelled,
+)
+from orchestrator.states import AttemptOutcome
+
+COMPLETED = AttemptOutcome.COMPLETED
+
+
+class Work:
+    """One claim on its way through a slot.
+
+    `timeout` is seconds or None. The engine thread owns `closed`: a result that comes
+    after it was set is dropped. `timed_out` and `cancelled` say why the function is
+    being stopped; `started` is `time.monotonic()`, 0.0 before the start.
+    """
+
+    __slots__ = (
+        "cancelled",
+        "claim",
+        "closed",
+        "context",
+        "definition",
+        "handle",
+        "isolated",
+        "node",
+        "parents",
+        "result",
+        "shape",
+        "started",
+        "timed_out",
+        "timeout",
+        "worker_id",
+    )
+
+    def __init__(
+        self,
+        claim: Claim,
+        definition: Any,
+        shape: Shape,
+        node: TaskShape,
+        parents: Mapping[str, ParentOutput],
+        worker_id: UUID | None,
+    ) -> None:
+        self.claim = claim
+        self.definition = definition
+        self.shape = shape
+        self.node = node
+        self.parents = parents
+        self.worker_id = worker_id
+        self.timeout = node.execution_timeout
+        # The last chances of what was lost before are spent in a process of its own,
+        # where it can take no neighbour with it, nor be taken.
+        self.isolated = node.isolated or (
+            claim.losses > 0 and claim.losses >= settings.lost_budget - 1
+        )
+        self.context: context.Context[Any] | None = None
+        self.handle: Any = None
+        self.result: Result | None = None
+        self.started = 0.0
+        self.timed_out = False
+        self.cancelled = False
+        self.closed = False
+
+    def stop(self) -> None:
+        """Let the function know, where it asks, that nobody waits for it any more."""
+        if self.context is not None:
+            self.context.mark_cancelled()
+
+
+def start(
+    claim: Claim,
+    definition: Any,
+    shape: Shape,
+    parents: Mapping[str, ParentOutput],
+    worker_id: UUID | None = None,
+) -> Work:
+    """Prepare a claim for a slot; `parents` are its parents' outputs by task name."""
+    node = shape.task(claim.task_id)
+    if node is None:
+        raise LookupError(f"{shape.workflow}: no task {claim.task_id} in its version.")
+    return Work(claim, definition, shape, node, parents, worker_id)
+
+
+def run_sync(work: Work) -> Result:
+    """Execute in this thread; an async function gets an event loop of its own."""
+    definition = work.definition
+    if definition.is_async:
+        return asyncio.run(run_async(work))
+    if work.cancelled:
+        return cancelled(work)
+    work.started = started = monotonic()
+    try:
+        work.context = ctx = context.build(
+            definition, work.claim, work.shape, work.parents, work.worker_id
+        )
+        output = definition.encode_output(definition.invoke(ctx))
+    except BaseException as error:
+        return failed(work, error)
+    if work.timed_out:
+        return timed_out(work)
+    return Result(work.claim, COMPLETED, started, monotonic(), output)
+
+
+async def run_async(work: Work) -> Result:
+    """Execute on this event loop; its execution timeout cancels it."""
+    definition = work.definition
+    expiry = None
+    if work.cancelled:
+        return cancelled(work)
+    work.started = started = monotonic()
+    try:
+        if work.timeout is not None:
+            expiry = asyncio.get_running_loop().call_later(
+                work.timeout, _expire, work, asyncio.current_task()
+            )
+        work.context = ctx = context.build(
+            definition, work.claim, work.shape, work.parents, work.worker_id
+        )
+        output = definition.encode_output(await definition.invoke(ctx))
+    except BaseException as error:
+        return failed(work, error)
+    finally:
+        if expiry is not None:
+            expiry.cancel()
+    if work.timed_out:
+        return timed_out(work)
+    return Result(work.claim, COMPLETED, started, monotonic(), output)
+
+
+def _expire(work: Work, task: asyncio.Task[Any] | None) -> None:
+    work.timed_out = True
+    work.stop()
+    if task is not None:
+        task.cancel()
+
+
+def failed(work: Work, error: BaseException) -> Result:
+    """What an exception that left the function comes to."""
+    if work.timed_out:
+        return timed_out(work)
+    if work.cancelled or isinstance(error, TaskCancelled | LeaseLost):
+        return cancelled(work)
+    hopeless = isinstance(error, NonRetryable | InvalidInput)
+    return failure(work, serialization.error_dict(error), retryable=not hopeless)
+
+
+def failure(
+    work: Work,
+    error: dict[str, str],
+    *,
+    retryable: bool = True,
+    outcome: AttemptOutcome = AttemptOutcome.FAILED,
+) -> Result:
+    """A failed attempt: another one follows as long as the retry policy has any."""
+    now = monotonic()
+    return verdict.failed(
+        work.claim,
+        work.node,
+        error,
+        started=work.started or now,
+        finished=now,
+        outcome=outcome,
+        retryable=retryable,
+    )
+
+
+def timed_out(work: Work) -> Result:
+    """The attempt exceeded its execution timeout; it counts as a failure."""
+    seconds = f"{work.timeout:g}" if work.timeout is not None else "?"
+    error = {
+        "type": "orchestrator.exceptions.TaskTimedOut",
+        "message": f"The task exceeded its execution timeout of {seconds} s.",
+        "traceback": "",
+    }
+    return failure(work, error, outcome=AttemptOutcome.TIMED_OUT)
+
+
+def cancelled(work: Work) -> Result:
+    """The attempt was stopped. The fence refuses it where a cancel came first."""
+    now = monotonic()
+    return Result(
+        work.claim,
+        AttemptOutcome.CANCELLED,
+        work.started or now,
+        now,
+        reason=f'Task "{work.node.name}" was cancelled.',
+    )
+
+
+def lost(work: Work, why: str) -> Result:
+    """The process that executed it died: charged to the budget for lost workers."""
+    now = monotonic()
+    return verdict.lost(
+        work.claim,
+        work.node,
+        f"The process that executed the task died: {why}.",
+        started=work.started or now,
+        finished=now,
+    )
+
+
+def refused_by_database(work: Work, error: BaseException) -> Result:
+    """The result holds a value that PostgreSQL refuses: the attempt fails with that."""
+    text = str(error).split("\n", 1)[0]
+    return failure(
+        work,
+        {
+            "type": "orchestrator.exceptions.InvalidOutput",
+            "message": f"The database refused the task's result: {text}",
+            "traceback": "",
+        },
+    )

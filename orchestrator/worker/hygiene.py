@@ -1,0 +1,120 @@
+"""What a task leaves behind in its thread, and how the next one never sees it.
+
+Django re-arms its connection health checks only at the signals of a request, which a
+worker has none of. Here each connection is noticed when it opens. After a task, what it
+left broken or open is thrown away; before the next one, the check is armed again, so
+that a connection which the server has closed meanwhile is replaced at its first use. A
+thread without connections pays nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from typing import Any
+from weakref import WeakSet
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
+
+logger = logging.getLogger("orchestrator")
+
+IDLE_CLOSE = 10.0  # seconds after which an idle slot gives its connections back
+
+
+class Connections(threading.local):
+    """The connections that were opened in this thread."""
+
+    def __init__(self) -> None:
+        self.opened: list[BaseDatabaseWrapper] = []
+        self.is_slot = False
+
+
+here = Connections()
+elsewhere: WeakSet[BaseDatabaseWrapper] = WeakSet()
+
+
+def _noticed(connection: BaseDatabaseWrapper, **_: Any) -> None:
+    if not here.is_slot:
+        elsewhere.add(connection)
+    elif connection not in here.opened:
+        here.opened.append(connection)
+
+
+def install() -> None:
+    """Begin to notice connections; once for each process."""
+    connection_created.connect(_noticed, dispatch_uid="orchestrator.worker")
+
+
+def adopt_thread() -> list[BaseDatabaseWrapper]:
+    """Make this thread a slot; its list of connections, which the caller may test."""
+    here.is_slot = True
+    return here.opened
+
+
+def arm_elsewhere() -> None:
+    """Have connections of other threads checked at their next use.
+
+    Async tasks reach the ORM through threads that belong to asgiref. Nothing here
+    touches the database, so it may be called from any thread.
+    """
+    for connection in list(elsewhere):
+        _arm(connection)
+
+
+def tidy(opened: list[BaseDatabaseWrapper]) -> None:
+    """After a task: keep what is clean, with its check armed; drop the rest."""
+    for connection in list(opened):
+        try:
+            clean = _is_clean(connection)
+        except Exception:
+            logger.exception("A connection that a task left behind cannot be read.")
+            clean = False
+        if clean:
+            _arm(connection)
+        else:
+            opened.remove(connection)
+            _throw_away(connection)
+
+
+def close(opened: list[BaseDatabaseWrapper]) -> None:
+    """Close this thread's connections; they open again when they are needed."""
+    for connection in opened:
+        with contextlib.suppress(Exception):
+            connection.close()
+    opened.clear()
+
+
+def _arm(connection: BaseDatabaseWrapper) -> None:
+    connection.health_check_enabled = True
+    connection.health_check_done = False
+
+
+def _is_clean(connection: BaseDatabaseWrapper) -> bool:
+    raw = connection.connection
+    if raw is None:
+        return False
+    if connection.in_atomic_block or connection.needs_rollback:
+        return False
+    if connection.errors_occurred or connection.closed_in_transaction:
+        return False
+    if connection.get_autocommit() != connection.settings_dict["AUTOCOMMIT"]:
+        return False
+    # CONN_MAX_AGE = 0 means "until the request ends"; here, until the slot is idle.
+    ages = connection.settings_dict["CONN_MAX_AGE"] and connection.close_at is not None
+    if ages and time.monotonic() >= connection.close_at:
+        return False
+    if connection.vendor == "postgresql":
+        return bool(raw.pgconn.transaction_status == 0)  # PQTRANS_IDLE
+    return True
+
+
+def _throw_away(connection: BaseDatabaseWrapper) -> None:
+    # Left inside an atomic block that nobody will leave, `close` would keep it open.
+    connection.in_atomic_block = False
+    connection.closed_in_transaction = False
+    with contextlib.suppress(Exception):
+        connection.close()
+    connection.connection = None

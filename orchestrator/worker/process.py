@@ -1,0 +1,124 @@
+"""A child process as its supervisor sees it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+from dataclasses import dataclass
+from time import monotonic
+from uuid import UUID
+
+from orchestrator.worker import boot
+from orchestrator.worker.board import Board
+from orchestrator.worker.child import DRAIN, READY, STOP_NOW, Config
+
+
+@dataclass(frozen=True)
+class WorkerOptions:
+    """What `runworker` was asked for. `grace` is in seconds.
+
+    `queues` in strict order; empty serves all that the project declares, in turns.
+    `slots` and `async_slots` count for each process.
+    """
+
+    name: str
+    queues: tuple[str, ...] = ()
+    slots: int = 10
+    async_slots: int = 100
+    processes: int = 1
+    labels: tuple[tuple[str, str], ...] = ()
+    grace: float = 25.0
+
+
+class Child:
+    """One child process, its pipes and its board."""
+
+    def __init__(self, child_id: int, worker_id: UUID, options: WorkerOptions) -> None:
+        self.id = child_id
+        self.worker_id = worker_id
+        self.started_at = monotonic()
+        self.ready = False
+        self.draining = False
+        self.board, file = Board.create(options.slots + options.async_slots)
+        self.board.beat_supervisor()
+        theirs, self._orders = os.pipe()
+        self.answers, back = os.pipe()
+        os.set_blocking(self._orders, False)
+        os.set_blocking(self.answers, False)
+        config = Config(
+            worker_id=str(worker_id),
+            child_id=child_id,
+            parent=os.getpid(),
+            orders=theirs,
+            answers=back,
+            board=file.fileno(),
+            slots=options.slots,
+            async_slots=options.async_slots,
+            queues=options.queues,
+        )
+        try:
+            self.process = boot.spawn(
+                "orchestrator.worker.child",
+                [config.dump()],
+                (theirs, back, file.fileno()),
+            )
+        finally:
+            os.close(theirs)
+            os.close(back)
+            file.close()
+
+    def watch(self, selector: selectors.BaseSelector) -> None:
+        """Have the loop look when it speaks, or ends."""
+        selector.register(self.answers, selectors.EVENT_READ, lambda _: self.hear())
+
+    def close_watch(self, selector: selectors.BaseSelector) -> None:
+        """The reverse of `watch`."""
+        with contextlib.suppress(KeyError, ValueError):
+            selector.unregister(self.answers)
+
+    def say(self, word: bytes) -> None:
+        """Send one word; a child that does not listen has enough of them already."""
+        with contextlib.suppress(OSError):
+            os.write(self._orders, word)
+
+    def hear(self) -> None:
+        """Take what it has said."""
+        with contextlib.suppress(BlockingIOError):
+            words = os.read(self.answers, 64)
+            self.ready = self.ready or READY in words
+            self.silent = not words
+
+    def drain(self) -> None:
+        """Have it finish what it runs."""
+        self.draining = True
+        self.say(DRAIN)
+
+    def stop_now(self) -> None:
+        """Have it settle what has finished, and end."""
+        self.say(STOP_NOW)
+
+    def kill(self) -> None:
+        """End it whatever it does."""
+        with contextlib.suppress(ProcessLookupError):
+            self.process.kill()
+
+    @property
+    def age(self) -> float:
+        """Seconds since it was started."""
+        return monotonic() - self.started_at
+
+    def stalled(self, after: float) -> bool:
+        """Whether its engine thread has been silent for so many seconds."""
+        return self.age > after and self.board.child_silence() > after
+
+    def ended(self) -> bool:
+        """Whether it has ended."""
+        return self.process.poll() is not None
+
+    def close(self) -> None:
+        """Give back what the supervisor holds of a child that has ended."""
+        self.process.wait()
+        os.close(self._orders)
+        os.close(self.answers)
+        self.board.close()
