@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from orchestrator.calls import CallOptions
-from orchestrator.engine import enqueue, notify, sessions
+from orchestrator.engine import enqueue, notify, register, sessions
 from orchestrator.engine.sessions import Session
 from orchestrator.engine.shapes import queue_id
 from orchestrator.exceptions import InvalidInput
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from orchestrator.workflows import WorkflowDefinition
 
 Prepared = tuple[CallOptions, str]  # a call of a known workflow: how, and its input
+
+
+_made: set[int] = set()  # queues whose rows are known to be there
 
 
 def submit(
@@ -65,6 +68,7 @@ def _send(
     options: CallOptions,
     texts: list[str],
 ) -> list[UUID]:
+    queues = _queues(session, definition, options.queue_name)
     run_ids = enqueue.enqueue(
         session,
         definition.shape,
@@ -76,10 +80,21 @@ def _send(
         tenant=options.tenant,
     )
     if options.run_after is None:
-        queues = (
-            definition.root_queues
-            if options.queue_name is None
-            else (queue_id(options.queue_name),)
-        )
         notify.wake(session, queues)
     return run_ids
+
+
+def _queues(
+    session: Session, definition: WorkflowDefinition[Any], name: str | None
+) -> Collection[int]:
+    """Where the first tasks are ready at once; a queue that no definition has is made.
+
+    Remembered after the commit alone: a rollback takes the queue's row along.
+    """
+    if name is None:
+        return definition.root_queues
+    queue = queue_id(name)
+    if queue not in _made:
+        register.register_queue(session, name)
+        session.on_commit(lambda: _made.add(queue))
+    return (queue,)

@@ -12,7 +12,7 @@ from asgiref.sync import sync_to_async
 
 from orchestrator import options, registry
 from orchestrator.calls import Call, CallOptions, dump_metadata
-from orchestrator.codecs import Codec, codec_for
+from orchestrator.codecs import Codec, codec_for, verify
 from orchestrator.conf import settings
 from orchestrator.context import Context
 from orchestrator.definitions import TaskDefinition, check_parents, check_takes_context
@@ -295,6 +295,19 @@ class WorkflowDefinition(WorkflowTarget[Input]):
     def root_queues(self) -> frozenset[int]:
         """The queues where the first tasks of a run are ready at once."""
         return frozenset(task.queue_id for task in self.shape.tasks if not task.parents)
+
+    def verify(self) -> None:
+        """Look at all that is only read when needed; raises InvalidDefinition."""
+        codecs = [task.output_codec for task in self.tasks.values()]
+        if self.input_codec is not None:
+            codecs.append(self.input_codec)
+        for codec in codecs:
+            verify(codec)
+        try:
+            self.options  # noqa: B018 - reads the metadata
+        except InvalidInput as error:
+            raise InvalidDefinition(str(error)) from None
+        self.shape  # noqa: B018 - raises without tasks
 
     def encode_input(self, input: Any = _NOTHING) -> str:
         """The input as JSON text; raises InvalidInput with the path."""

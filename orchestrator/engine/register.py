@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from orchestrator.engine import versions
 from orchestrator.engine.sessions import Session, array, statements
-from orchestrator.engine.shapes import Shape
+from orchestrator.engine.shapes import Shape, queue_id
 from orchestrator.exceptions import InvalidDefinition
 
 
@@ -60,3 +60,9 @@ def register(session: Session, shapes: Sequence[Shape]) -> list[Shape]:
     for shape in shapes:
         versions.remember(shape)
     return [shape for shape in shapes if shape.version_id in new]
+
+
+def register_queue(session: Session, name: str) -> None:
+    """Write a queue that only callers name. Joins the caller's transaction."""
+    params = {"queue_ids": array([queue_id(name)]), "queue_names": [name]}
+    session.send(statements("register")["queues"], params)

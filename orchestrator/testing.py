@@ -1,0 +1,266 @@
+"""Testing: the real engine on the test's own connection, and a clock that moves.
+
+    handle = index_shelf.enqueue(Shelf("docs"))
+    drain()                                     # executes all that is due
+    with travel(timedelta(days=14)):
+        drain()
+    assert handle.result()["report"] == …
+
+It works inside the transaction of a test case. There is no fake store: what happens is
+what a worker does, one task after the other, in this process.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+from uuid import UUID
+
+from asgiref.sync import async_to_sync, sync_to_async
+from django.db import connections, transaction
+from django.utils import timezone
+from psycopg.pq import TransactionStatus
+
+from orchestrator import ids, registry
+from orchestrator.calls import Call
+from orchestrator.conf import settings
+from orchestrator.context import Context
+from orchestrator.definitions import TaskDefinition
+from orchestrator.engine import (
+    exchange,
+    expire,
+    outputs,
+    promote,
+    register,
+    sessions,
+    versions,
+)
+from orchestrator.engine.claim import Claim, Demand, WorkerKey
+from orchestrator.engine.outputs import ParentOutput
+from orchestrator.engine.sessions import Session
+from orchestrator.engine.settle import Result
+from orchestrator.exceptions import OrchestratorError
+from orchestrator.models import QueueItem, Run
+from orchestrator.runs import RunHandle
+from orchestrator.states import TaskRunStatus
+from orchestrator.tasks import TaskTarget
+from orchestrator.worker import execute
+from orchestrator.workflows import WorkflowTarget
+
+BATCH = 100
+
+Input = TypeVar("Input")
+
+
+def drain(*, limit: int | None = None) -> int:
+    """Execute all that is due, and what follows from it; return how many attempts.
+
+    Delayed items are promoted and schedule timeouts expire by `orchestrator_now()`, so
+    `travel` makes them due. With `limit`, at most so many attempts. Isolated tasks are
+    executed in this process. A task that breaks the test's transaction is rolled back.
+    """
+    _refuse_atomic()
+    session = sessions.django_session()
+    shapes = registry.shapes()
+    register.register(session, shapes)
+    lanes = {
+        task.lane: None
+        if task.execution_timeout is None
+        else max(1, round(task.execution_timeout * 1000))
+        for shape in shapes
+        for task in shape.tasks
+    }
+    worker = WorkerKey(ids.uuid7(), 0)
+    results: list[Result] = []
+    executed = 0
+    while True:
+        room = BATCH if limit is None else min(BATCH, limit - executed)
+        moved = promote.promote(session) + expire.expire(session)
+        demand = Demand(_queues(), lanes, room)
+        done = exchange.exchange(session, worker, results, demand)
+        results = [*done.deferred, *_refused(session, done.rejected)]
+        results += _execute(session, done.claims, worker.worker_id)
+        executed += len(done.claims)
+        if not results and not moved:
+            return executed
+
+
+async def adrain(*, limit: int | None = None) -> int:
+    """`drain` for async tests."""
+    return await sync_to_async(drain)(limit=limit)
+
+
+@contextmanager
+def travel(to: timedelta | datetime) -> Iterator[datetime]:
+    """Move the database's clock for the block: by a timedelta, or to a datetime.
+
+    It stands still there. Only `orchestrator_now()` on this connection moves: what is
+    due, and the times that the engine writes. `timezone.now()` does not.
+    """
+    with connections[settings.database].cursor() as cursor:
+        cursor.execute("SELECT orchestrator_now(), current_setting(%s, true)", [_NOW])
+        now, before = cursor.fetchone()
+        moment = now + to if isinstance(to, timedelta) else to
+        if timezone.is_naive(moment):
+            raise ValueError(f"travel({to!r}) is naive; give an aware datetime.")
+        cursor.execute(_SET, [_NOW, moment.isoformat()])
+    try:
+        yield moment
+    finally:
+        with connections[settings.database].cursor() as cursor:
+            cursor.execute(_SET, [_NOW, before or ""])
+
+
+_NOW = "orchestrator.now"
+_SET = "SELECT set_config(%s, %s, false)"
+_ANY: Any = object()
+
+
+def assert_enqueued(
+    target: WorkflowTarget[Any] | TaskTarget[Any, Any] | Call[Any],
+    *,
+    input: Any = _ANY,
+    count: int | None = None,
+) -> list[RunHandle[Any]]:
+    """Assert that runs of `target` were enqueued, and return them, oldest first.
+
+    `target` may be a call made by `bind`, which has an input; otherwise `input` says
+    which. Exactly `count` of them, or at least one. Raises AssertionError.
+    """
+    definition = target.definition
+    wanted = None
+    if isinstance(target, Call):
+        wanted = json.loads(target.input)
+    elif input is not _ANY:
+        wanted = json.loads(definition.encode_input(input))
+    runs = list(
+        Run.objects.using(settings.database)
+        .filter(workflow_id=definition.shape.workflow_id)
+        .order_by("id")
+        .values_list("id", "input")
+    )
+    anything = not isinstance(target, Call) and input is _ANY
+    found = [run_id for run_id, given in runs if anything or given == wanted]
+    if len(found) != count if count is not None else not found:
+        which = "" if anything else f" with the input {json.dumps(wanted)}"
+        others = [json.dumps(given) for _, given in runs][:10]
+        raise AssertionError(
+            f"{len(found)} runs of {definition.name!r}{which} were enqueued, not "
+            f"{'any' if count is None else count}. Its inputs: "
+            f"{', '.join(others) or 'none at all'}."
+        )
+    return [RunHandle.get(run_id) for run_id in found]
+
+
+def make_context(
+    task: TaskDefinition[Input, Any],
+    input: Input | None = None,
+    *,
+    outputs: Mapping[TaskDefinition[Any, Any], Any] | None = None,
+    attempt: int = 1,
+    metadata: Mapping[str, Any] | None = None,
+    tenant: str = "",
+    priority: int = 0,
+    run_id: UUID | None = None,
+) -> Context[Input]:
+    """A context for `task.call(ctx)`, without a run and without the database.
+
+    `outputs` are what its parents returned; a parent without one was skipped. Input
+    and outputs go through JSON, as they would.
+    """
+    run_id = run_id or ids.uuid7()
+    definition = registry.workflow(task.workflow)
+    texts = {
+        parent.name: ParentOutput(TaskRunStatus.COMPLETED, parent.encode_output(value))
+        for parent, value in (outputs or {}).items()
+    }
+    return Context(
+        input=task.decode_input(definition.encode_input(input)),
+        definition=task,
+        parents=texts,
+        run_id=run_id,
+        task_run_id=ids.task_run_id(run_id, task.ordinal),
+        version=definition.shape.digest,
+        version_id=definition.shape.version_id,
+        attempt=attempt,
+        metadata=dict(metadata or {}),
+        tenant=tenant,
+        priority=priority,
+        worker_id=None,
+    )
+
+
+def _refuse_atomic() -> None:
+    blocks = connections[settings.database].atomic_blocks
+    if blocks and not getattr(blocks[-1], "_from_testcase", False):
+        raise OrchestratorError(
+            "drain() is inside an `atomic` block, where no worker would see the runs. "
+            "Call it after the block."
+        )
+
+
+def _queues() -> tuple[int, ...]:
+    items = QueueItem.objects.using(settings.database)
+    return tuple(
+        items.order_by("queue_id").values_list("queue_id", flat=True).distinct()
+    )
+
+
+def _execute(session: Session, claims: list[Claim], worker_id: UUID) -> list[Result]:
+    parents = outputs.parent_outputs(session, claims)
+    results = []
+    for claim in claims:
+        work = _work(session, claim, parents.get(claim.task_run_id, {}), worker_id)
+        with _savepoint():
+            if work.definition.is_async:
+                # On this thread's connection, unlike a loop of its own.
+                result = async_to_sync(execute.run_async)(work)
+            else:
+                result = execute.run_sync(work)
+        results.append(result)
+    return results
+
+
+def _work(
+    session: Session,
+    claim: Claim,
+    parents: Mapping[str, ParentOutput],
+    worker_id: UUID | None = None,
+) -> execute.Work:
+    shape = versions.shape(session, claim.version_id)
+    if shape is None:
+        raise LookupError(f"Version {claim.version_id} is not registered.")
+    definition = registry.task(claim.task_id)
+    return execute.start(claim, definition, shape, parents, worker_id)
+
+
+def _refused(
+    session: Session, rejected: list[tuple[Result, Exception]]
+) -> list[Result]:
+    return [
+        execute.refused_by_database(_work(session, result.claim, {}), error)._replace(
+            started=result.started
+        )
+        for result, error in rejected
+    ]
+
+
+@contextmanager
+def _savepoint() -> Iterator[None]:
+    """Let a task's database error end the task and not the test's transaction."""
+    alias = settings.database
+    connection = connections[alias]
+    if not connection.in_atomic_block:
+        yield
+        return
+    savepoint = transaction.savepoint(using=alias)
+    yield
+    status = connection.connection.info.transaction_status
+    if connection.needs_rollback or status == TransactionStatus.INERROR:
+        connection.needs_rollback = False
+        transaction.savepoint_rollback(savepoint, using=alias)
+    else:
+        transaction.savepoint_commit(savepoint, using=alias)
