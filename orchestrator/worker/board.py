@@ -1,8 +1,9 @@
 """The board: memory that a supervisor and one of its children share.
 
 Beats tell each that the other lives. A cell for each slot holds the id of the task run
-that it has started: when a child dies, the supervisor still reads them, and charges
-nobody else. Times are `time.monotonic_ns()`, which all processes of a machine share.
+that it has started, and the process group that executes it where that is not the child:
+when a child dies, the supervisor still reads them, charges nobody else and leaves no
+process behind. Times are `time.monotonic_ns()`, which all processes of a machine share.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from uuid import UUID
 
 HEADER = 64
 CELL = 16
+GROUP = 8
 EMPTY = bytes(CELL)
 
 _SUPERVISOR_BEAT = 0
@@ -24,18 +26,23 @@ _FEED_UNTIL = 16
 _NUMBER = struct.Struct("=q")
 
 
+def size(slots: int) -> int:
+    """The bytes of a board."""
+    return HEADER + slots * (CELL + GROUP)
+
+
 class Board:
     """One shared page; `slots` cells, numbered from 0."""
 
     def __init__(self, file: int, slots: int) -> None:
         self.slots = slots
-        self.memory = mmap.mmap(file, HEADER + slots * CELL)
+        self.memory = mmap.mmap(file, size(slots))
 
     @classmethod
     def create(cls, slots: int) -> tuple[Board, IO[bytes]]:
         """A new board and the unnamed file behind it, whose descriptor a child gets."""
         file = tempfile.TemporaryFile()  # noqa: SIM115
-        file.truncate(HEADER + slots * CELL)
+        file.truncate(size(slots))
         return cls(file.fileno(), slots), file
 
     def close(self) -> None:
@@ -86,6 +93,18 @@ class Board:
         cells = self.memory[HEADER : HEADER + self.slots * CELL]
         found = (cells[i : i + CELL] for i in range(0, len(cells), CELL))
         return [UUID(bytes=cell) for cell in found if cell != EMPTY]
+
+    def note_group(self, slot: int, group: int) -> None:
+        """The slot's task runs in this process group; 0 when it does not any more."""
+        self._write(self._group_offset(slot), group)
+
+    def groups(self) -> list[int]:
+        """The process groups that execute tasks."""
+        found = (self._read(self._group_offset(slot)) for slot in range(self.slots))
+        return [group for group in found if group]
+
+    def _group_offset(self, slot: int) -> int:
+        return HEADER + self.slots * CELL + slot * GROUP
 
     def _read(self, offset: int) -> int:
         number: int = _NUMBER.unpack_from(self.memory, offset)[0]

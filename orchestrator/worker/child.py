@@ -119,7 +119,7 @@ def build(config: Config, board: Board, mailbox: Mailbox, orders: Orders) -> Eng
     """The engine with its pools, for the tasks that this project declares."""
     from orchestrator import registry
 
-    isolated = IsolatedPool()
+    isolated = IsolatedPool(board)
 
     def run(work: Work) -> execute.Result:
         return isolated.run(work) if work.isolated else execute.run_sync(work)

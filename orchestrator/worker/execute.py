@@ -51,6 +51,7 @@ class Work:
         "parents",
         "result",
         "shape",
+        "slot",
         "started",
         "timed_out",
         "timeout",
@@ -79,7 +80,8 @@ class Work:
             claim.losses > 0 and claim.losses >= settings.lost_budget - 1
         )
         self.context: context.Context[Any] | None = None
-        self.handle: Any = None
+        self.handle: Any = None  # what can be cancelled or killed
+        self.slot = -1
         self.result: Result | None = None
         self.started = 0.0
         self.timed_out = False

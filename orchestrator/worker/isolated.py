@@ -29,6 +29,7 @@ from orchestrator.engine.settle import Result
 from orchestrator.engine.shapes import Shape
 from orchestrator.states import AttemptOutcome
 from orchestrator.worker import boot, execute, hygiene
+from orchestrator.worker.board import Board
 from orchestrator.worker.execute import Work
 
 logger = logging.getLogger("orchestrator")
@@ -123,25 +124,23 @@ class Isolated:
 class IsolatedPool:
     """The warm processes of one child; any of its threads may use it."""
 
-    def __init__(self) -> None:
+    def __init__(self, board: Board) -> None:
+        self._board = board
         self._idle: list[Isolated] = []
 
     def run(self, work: Work) -> Result:
         """Execute in a process of its own; blocks this slot's thread meanwhile."""
         process = self._take()
         work.handle = process
+        self._board.note_group(work.slot, process.process.pid)
         try:
             result = process.execute(work)
         finally:
+            self._board.note_group(work.slot, 0)
             work.handle = None
         if process.usable:
             self._idle.append(process)
         return result
-
-    def close(self) -> None:
-        """End the processes that are idle."""
-        while self._idle:
-            self._idle.pop().kill()
 
     def _take(self) -> Isolated:
         while self._idle:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import selectors
+import signal
 from dataclasses import dataclass
 from time import monotonic
 from uuid import UUID
@@ -87,12 +88,15 @@ class Child:
         with contextlib.suppress(BlockingIOError):
             words = os.read(self.answers, 64)
             self.ready = self.ready or READY in words
-            self.silent = not words
 
     def drain(self) -> None:
-        """Have it finish what it runs."""
+        """Have it finish what it runs; one that still loads has nothing to finish."""
         self.draining = True
-        self.say(DRAIN)
+        self.hear()
+        if self.ready:
+            self.say(DRAIN)
+        else:
+            self.kill()
 
     def stop_now(self) -> None:
         """Have it settle what has finished, and end."""
@@ -102,6 +106,12 @@ class Child:
         """End it whatever it does."""
         with contextlib.suppress(ProcessLookupError):
             self.process.kill()
+
+    def end_groups(self) -> None:
+        """End what its isolated tasks have started, once it has ended itself."""
+        for group in self.board.groups():
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(group, signal.SIGKILL)
 
     @property
     def age(self) -> float:
@@ -119,6 +129,7 @@ class Child:
     def close(self) -> None:
         """Give back what the supervisor holds of a child that has ended."""
         self.process.wait()
+        self.end_groups()
         os.close(self._orders)
         os.close(self.answers)
         self.board.close()

@@ -137,6 +137,7 @@ class Threads:
                 self._rest(seat, opened)
                 continue
             board.mark(seat.number, work.claim.task_run_id)
+            work.slot = seat.number
             seat.work = work
             try:
                 work.result = copy_context().run(run, work)

@@ -1,0 +1,32 @@
+"""Settings of real processes in tests: short times, given by the test.
+
+ORCHESTRATOR_TEST_OPTIONS is JSON: keys of the ORCHESTRATOR setting; numbers are seconds
+where the setting is a duration.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import timedelta
+from typing import Any
+
+from orchestrator.conf import Settings
+from tests.settings import *  # noqa: F403
+from tests.settings import ORCHESTRATOR as BASE
+
+
+def _option(key: str, value: Any) -> Any:
+    field = Settings.__dataclass_fields__[key.lower()]
+    return timedelta(seconds=value) if "timedelta" in str(field.type) else value
+
+
+ORCHESTRATOR = {
+    **BASE,
+    **{
+        key: _option(key, value)
+        for key, value in json.loads(
+            os.environ.get("ORCHESTRATOR_TEST_OPTIONS", "{}")
+        ).items()
+    },
+}
