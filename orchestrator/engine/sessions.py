@@ -210,6 +210,7 @@ SESSION_SETTINGS = {
     "idle_in_transaction_session_timeout": "60s",
     "plan_cache_mode": "force_generic_plan",
     "jit": "off",
+    "enable_seqscan": "off",
 }
 
 

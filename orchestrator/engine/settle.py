@@ -139,8 +139,6 @@ def _reports(worker_id: UUID, results: Sequence[Result]) -> dict[str, Any]:
         "worker_id": worker_id,
         "low": min(run_ids),
         "high": max(run_ids),
-        "low_task": min(task_run_ids),
-        "high_task": max(task_run_ids),
         "task_run_ids": array(task_run_ids),
         "run_ids": array(run_ids),
         "attempt_ids": array(

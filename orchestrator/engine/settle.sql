@@ -56,14 +56,12 @@ WITH report AS MATERIALIZED (
         started_at = accepted.started_at, finished_at = accepted.finished_at
     FROM accepted
     WHERE task_run.id = accepted.task_run_id AND task_run.status IS NULL
-      AND task_run.id >= %(low_task)s::uuid AND task_run.id <= %(high_task)s::uuid
 ), run AS (
     UPDATE orchestrator_run AS run
     SET status = accepted.status, status_reason = accepted.reason,
         started_at = accepted.started_at, finished_at = accepted.finished_at
     FROM accepted
     WHERE run.id = accepted.run_id AND run.status IS NULL
-      AND run.id >= %(low)s::uuid AND run.id <= %(high)s::uuid
 )
 SELECT
     (SELECT count(*) FROM accepted),
@@ -267,7 +265,6 @@ WITH report AS MATERIALIZED (
         SELECT * FROM single_ended
     ) AS done
     WHERE run.id = done.run_id AND run.status IS NULL
-      AND run.id >= %(low)s::uuid AND run.id <= %(high)s::uuid
 )
 SELECT
     (SELECT count(*) FROM accepted),
