@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 from typing import Any, Generic, TypeVar, cast
 from uuid import UUID
@@ -57,7 +56,7 @@ class Context(Generic[Input_co]):
         self._version_id = version_id
         self._definition = definition
         self._parents = parents
-        self._cancelled = threading.Event()
+        self._cancelled = False
 
     def __repr__(self) -> str:
         return f"<Context {self.workflow}: {self.task}, run {self.run_id}>"
@@ -94,16 +93,16 @@ class Context(Generic[Input_co]):
     @property
     def is_cancelled(self) -> bool:
         """Whether the task run was cancelled or timed out meanwhile: stop soon."""
-        return self._cancelled.is_set()
+        return self._cancelled
 
     def check_cancelled(self) -> None:
         """End the task here if `is_cancelled`; raises TaskCancelled."""
-        if self._cancelled.is_set():
+        if self._cancelled:
             raise TaskCancelled
 
     def mark_cancelled(self) -> None:
         """Let the task know; called by the worker, from any thread."""
-        self._cancelled.set()
+        self._cancelled = True
 
     def _parent(self, parent: TaskDefinition[Any, Any]) -> ParentOutput:
         if parent not in self._definition.parents:
