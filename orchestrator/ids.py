@@ -48,7 +48,7 @@ def derive(parent: UUID, kind: bytes, ordinal: int) -> UUID:
     """The id of the `ordinal`-th thing of `kind` that belongs to `parent`."""
     number = parent.int
     digest = blake2b(
-        b"%b%b%d" % (number.to_bytes(16, "big"), kind, ordinal), digest_size=10
+        b"%b%b:%d" % (number.to_bytes(16, "big"), kind, ordinal), digest_size=10
     ).digest()
     chance = int.from_bytes(digest, "big") & _FREE
     return UUID(int=number & _PREFIX | _VERSION_8 | _VARIANT | chance)

@@ -120,15 +120,15 @@ def _check(value: Any, depth: int, bound: int) -> None:
                 _check(item, depth - 1, bound)
         except Misfit as misfit:
             raise misfit.under(index) from None
-    elif isinstance(value, int):
+    elif isinstance(value, int | float):
+        if isinstance(value, float) and not math.isfinite(value):
+            raise Misfit(f"is {value!r}, which JSON does not have; use None")
+        # A float, too: jsonb writes out all of its digits, and they are read as an int.
         if not -bound < value < bound:
             raise Misfit(
                 f"is a number of more than {settings.max_number_digits} digits; "
                 "pass it as a string"
             )
-    elif isinstance(value, float):
-        if not math.isfinite(value):
-            raise Misfit(f"is {value!r}, which JSON does not have; use None")
     elif isinstance(value, str):
         _check_text(value)
     else:

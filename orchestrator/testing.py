@@ -43,7 +43,7 @@ from orchestrator.engine.outputs import ParentOutput
 from orchestrator.engine.sessions import Session
 from orchestrator.engine.settle import Result
 from orchestrator.exceptions import OrchestratorError
-from orchestrator.models import QueueItem, Run
+from orchestrator.models import Queue, Run
 from orchestrator.runs import RunHandle
 from orchestrator.states import TaskRunStatus
 from orchestrator.tasks import TaskTarget
@@ -203,10 +203,8 @@ def _refuse_atomic() -> None:
 
 
 def _queues() -> tuple[int, ...]:
-    items = QueueItem.objects.using(settings.database)
-    return tuple(
-        items.order_by("queue_id").values_list("queue_id", flat=True).distinct()
-    )
+    queues = Queue.objects.using(settings.database)
+    return tuple(queues.order_by("name").values_list("id", flat=True))
 
 
 def _execute(session: Session, claims: list[Claim], worker_id: UUID) -> list[Result]:

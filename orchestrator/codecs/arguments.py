@@ -16,6 +16,7 @@ _POSITIONAL = (
     inspect.Parameter.POSITIONAL_ONLY,
     inspect.Parameter.POSITIONAL_OR_KEYWORD,
 )
+_REST = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 class Arguments(NamedTuple):
@@ -44,6 +45,13 @@ class _Signature:
             parameters = parameters[1:]
         self.signature = signature.replace(parameters=parameters)
         self.parameters = parameters
+        positional = [p for p in parameters if p.kind in _POSITIONAL]
+        needed = [p for p in parameters if p.default is p.empty and p.kind not in _REST]
+        # Calls with so many positional arguments and no others surely fit.
+        self.fitting = range(
+            len(needed) if set(needed) <= set(positional) else len(positional) + 1,
+            len(positional) + 1,
+        )
 
     def parts(self) -> Iterable[Codec]:
         return self._codecs.values()
@@ -98,6 +106,8 @@ class _Signature:
         return Arguments(tuple(args), kwargs)
 
     def _bind(self, value: Arguments) -> None:
+        if not value.kwargs and len(value.args) in self.fitting:
+            return
         try:
             self.signature.bind(*value.args, **value.kwargs)
         except TypeError as error:

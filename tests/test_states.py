@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import pytest
+
+from orchestrator import states
+from orchestrator.states import RunStatus, TaskRunStatus, WorkerStatus
+
+MACHINES = [
+    (RunStatus, states.RUN_TRANSITIONS),
+    (TaskRunStatus, states.TASK_RUN_TRANSITIONS),
+    (WorkerStatus, states.WORKER_TRANSITIONS),
+]
+
+
+@pytest.mark.parametrize(("enum", "transitions"), MACHINES)
+def test_every_status_has_its_transitions(enum, transitions):
+    assert list(transitions) and set(transitions) == set(enum)
+    assert all(
+        after in enum for following in transitions.values() for after in following
+    )
+
+
+@pytest.mark.parametrize(("enum", "transitions"), MACHINES)
+def test_every_status_leads_to_an_end(enum, transitions):
+    ends = {status for status in enum if not transitions[status]}
+    for status in enum:
+        reached, stack = {status}, [status]
+        while stack:
+            for after in transitions[stack.pop()] - reached:
+                reached.add(after)
+                stack.append(after)
+        assert reached & ends, status
+
+
+def test_terminal_statuses_are_those_without_a_way_on():
+    assert {RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED} == (
+        states.TERMINAL_RUN
+    )
+    assert TaskRunStatus.SKIPPED in states.TERMINAL_TASK_RUN
+    assert TaskRunStatus.WAITING not in states.TERMINAL_TASK_RUN
+
+
+def test_an_operator_can_reopen_every_ended_run_and_nothing_else():
+    assert set(states.RUN_REOPENINGS) == states.TERMINAL_RUN
+    assert set(states.TASK_RUN_REOPENINGS) == states.TERMINAL_TASK_RUN
+
+
+def test_statuses_are_stored_as_their_names():
+    for enum, _ in MACHINES:
+        assert all(status.value == status.name for status in enum)
+
+
+def test_transitions_cannot_be_changed():
+    with pytest.raises(TypeError):
+        states.RUN_TRANSITIONS[RunStatus.FAILED] = frozenset()  # type: ignore[index]
+
+
+def test_mermaid_draws_every_transition():
+    text = states.mermaid(states.WORKER_TRANSITIONS)
+    assert text.startswith("stateDiagram-v2\n")
+    assert "    ACTIVE --> DRAINING" in text
+    assert "    LOST --> [*]" in text
+    arrows = sum(map(len, states.WORKER_TRANSITIONS.values()))
+    assert text.count("-->") == arrows + 2
