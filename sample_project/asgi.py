@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-from importlib import import_module
-from importlib.util import find_spec
-from typing import Any
 
 from django.core.asgi import get_asgi_application
 
@@ -18,20 +15,14 @@ from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E40
 from django.conf import settings  # noqa: E402
 from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler  # noqa: E402
 
-
-def _websocket_urlpatterns() -> list[Any]:
-    if find_spec("orchestrator_ui.routing") is None:
-        return []
-    routing = import_module("orchestrator_ui.routing")
-    return list(routing.websocket_urlpatterns)
-
+from orchestrator_ui.routing import websocket_urlpatterns  # noqa: E402
 
 application = ProtocolTypeRouter(
     {
         # Where DEBUG is off, static files belong to the web server in front.
         "http": ASGIStaticFilesHandler(_http) if settings.DEBUG else _http,
         "websocket": AllowedHostsOriginValidator(
-            AuthMiddlewareStack(URLRouter(_websocket_urlpatterns()))
+            AuthMiddlewareStack(URLRouter(websocket_urlpatterns))
         ),
     }
 )

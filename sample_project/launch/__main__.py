@@ -11,6 +11,7 @@ from types import FrameType
 
 import django
 
+from orchestrator.conf import settings
 from sample_project.launch.prepare import CannotStart, demo_sign_in, prepare_database
 from sample_project.launch.processes import Child, Group, say
 from sample_project.launch.web import LOOPBACK, free_port, is_listening
@@ -119,8 +120,12 @@ def _revive(group: Group, *, except_for: Child | None) -> None:
             raise CannotStart(_post_mortem(child))
         say(
             f"\nThe {child.name} (process {child.process.pid}) {child.fate()}. "
-            f"Starting another; nothing that was enqueued is lost.\n"
+            f"Starting another; nothing that was enqueued is lost."
         )
+        if child.name == "worker":
+            seconds = settings.lost_after.total_seconds()
+            say(f"What it was doing is taken up again after {seconds:.0f} s.")
+        say()
         group.restart(child)
 
 

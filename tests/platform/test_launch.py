@@ -79,6 +79,7 @@ def launch(directory: Path) -> Iterator[Launcher]:
     for one in started:
         if one.process.poll() is None:
             one.process.terminate()
+        if one.process.stdout and not one.process.stdout.closed:
             one.end()
 
 

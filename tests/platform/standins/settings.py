@@ -7,17 +7,10 @@ from pathlib import Path
 
 from sample_project import embedded
 from sample_project.settings import *  # noqa: F403
+from sample_project.settings import INSTALLED_APPS
 
 SECRET_KEY = "tests-only"
-ROOT_URLCONF = "tests.platform.standins.urls"
-INSTALLED_APPS = [
-    "tests.platform.standins",
-    "django.contrib.admin",
-    "django.contrib.auth",
-    "django.contrib.contenttypes",
-    "django.contrib.sessions",
-    "django.contrib.messages",
-    "django.contrib.staticfiles",
-]
+# The first app that has a command of a name provides it.
+INSTALLED_APPS = ["tests.platform.standins", *INSTALLED_APPS]
 if directory := os.environ.get("STANDIN_DIRECTORY"):
     DATABASES = {"default": embedded.database(Path(directory), fast=True)}
