@@ -1,0 +1,111 @@
+"""Races that are forced: barriers, and a probe for who waits for whose lock."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar, cast
+
+import psycopg
+
+from orchestrator.engine.sessions import statements
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+PATIENCE = 20.0  # seconds after which a race is considered stuck
+
+
+class Background:
+    """A function in a thread of its own; `result()` waits for it and raises for it."""
+
+    def __init__(self, function: Callable[[], Any]) -> None:
+        self._function = function
+        self._value: Any = None
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._value = self._function()
+        except BaseException as error:
+            self._error = error
+
+    @property
+    def done(self) -> bool:
+        return not self._thread.is_alive()
+
+    def result(self) -> Any:
+        self._thread.join(PATIENCE)
+        assert self.done, "stuck"
+        if self._error is not None:
+            raise self._error
+        return self._value
+
+
+def together(first: Callable[[], A], second: Callable[[], B]) -> tuple[A, B]:
+    """Call both at the same moment, in threads; what they return, or raise."""
+    barrier = threading.Barrier(2)
+
+    def at_barrier(function: Callable[[], Any]) -> Callable[[], Any]:
+        def run() -> Any:
+            barrier.wait(PATIENCE)
+            return function()
+
+        return run
+
+    threads = [Background(at_barrier(first)), Background(at_barrier(second))]
+    a, b = (thread.result() for thread in threads)
+    return a, b
+
+
+def wait_until_blocked(
+    probe: psycopg.Connection[Any],
+    blocked: psycopg.Connection[Any],
+    *,
+    unless: Background | None = None,
+) -> bool:
+    """Return once `blocked` waits for a lock; False where `unless` ended before."""
+    pid = blocked.info.backend_pid
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        row = probe.execute(
+            "SELECT wait_event_type FROM pg_stat_activity WHERE pid = %s", [pid]
+        ).fetchone()
+        if row == ("Lock",):
+            return True
+        if unless is not None and unless.done:
+            return False
+        time.sleep(0.001)
+    raise AssertionError("nobody waits for a lock")
+
+
+GATE = 4_711  # the advisory lock that a held statement waits for
+GATED = "(SELECT pg_advisory_xact_lock_shared(4711)::text) IS NOT NULL"
+
+
+@contextmanager
+def held_claim(connection: psycopg.Connection[Any]) -> Iterator[Callable[[], None]]:
+    """Make claims stop between their snapshot and the locking of their rows.
+
+    Yields a function that lets them go on; `connection` holds the gate until then.
+    """
+    found = cast(dict[str, bytes], statements("claim"))
+    usual = found["claim"]
+    gated = usual.decode().replace("= 1\n", f"= 1 AND {GATED}\n", 1)
+    gated = gated.replace("> 1\n", f"> 1 AND {GATED}\n", 1)
+    assert gated.count(GATED) == 2
+    connection.execute("SELECT pg_advisory_lock(%s)", [GATE])
+    found["claim"] = gated.encode()
+
+    def open_gate() -> None:
+        connection.execute("SELECT pg_advisory_unlock_all()")
+
+    try:
+        yield open_gate
+    finally:
+        found["claim"] = usual
+        connection.execute("SELECT pg_advisory_unlock_all()")
