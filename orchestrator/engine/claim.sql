@@ -9,7 +9,8 @@
 -- A lane's rows are admissible together, so a claim chooses lanes and never filters
 -- rows. `present` leaps from one known lane that has rows to the next in the primary
 -- key, however many rows of unknown lanes lie between; `pick` decides without locks how
--- many to take of each; `ready` then locks exactly that many.
+-- many to take of each; `ready` then locks exactly that many. It relies on queue items
+-- never being updated: what it locks is the version that it sees, which it can delete.
 WITH RECURSIVE present AS (
     SELECT served.queue_id, served.turn, head.lane
     FROM unnest(%(queues)s::bigint[]) WITH ORDINALITY AS served (queue_id, turn)
