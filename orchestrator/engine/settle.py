@@ -119,9 +119,10 @@ def read(pending: Pending, settled: Settled) -> None:
     done = set(accepted_ids)
     elsewhere = set(deferred_runs)
     for result in pending.results:
-        if result.claim.task_run_id in done:
+        claim = result.claim
+        if ids.attempt_id(claim.task_run_id, claim.attempt) in done:
             continue
-        if result.claim.run_id in elsewhere:
+        if claim.run_id in elsewhere:
             settled.deferred.append(result)
         else:
             settled.refused.append(result)

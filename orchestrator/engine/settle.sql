@@ -5,11 +5,15 @@
 --         statuses, outputs, errors, reasons text[] (JSON where the column is jsonb);
 --         started, finished float8[] (seconds ago), one element an attempt.
 -- Locks:  the Run rows in id order, SKIP LOCKED: what is locked elsewhere is deferred.
--- Rows:   one: how many were accepted; run ids deferred; task run ids accepted where
+-- Rows:   one: how many were accepted; run ids deferred; attempt ids accepted where
 --         their number is not that of the reports; queue ids that gained items.
 --
 -- The fence is the deletion of the lease by task run, attempt and worker. What it does
 -- not return has no effect anywhere.
+--
+-- Two predicates are written so that no index matches them, since a plan may be made
+-- while a table is empty: the worker's (IS NOT DISTINCT FROM), or all leases of the
+-- worker would be read, and the run's (coalesce), or all open runs would be.
 
 -- step: plain
 WITH report AS MATERIALIZED (
@@ -35,7 +39,7 @@ WITH report AS MATERIALIZED (
     USING report
     WHERE lease.task_run_id = report.task_run_id
       AND lease.attempt = report.attempt
-      AND lease.worker_id = %(worker_id)s::uuid
+      AND lease.worker_id IS NOT DISTINCT FROM %(worker_id)s::uuid
       AND report.run_id IN (SELECT locked.id FROM locked)
     RETURNING
         report.*,
@@ -61,14 +65,14 @@ WITH report AS MATERIALIZED (
     SET status = accepted.status, status_reason = accepted.reason,
         started_at = accepted.started_at, finished_at = accepted.finished_at
     FROM accepted
-    WHERE run.id = accepted.run_id AND run.status IS NULL
+    WHERE run.id = accepted.run_id AND coalesce(run.status, 'OPEN') = 'OPEN'
 )
 SELECT
     (SELECT count(*) FROM accepted),
     ARRAY(SELECT run_id FROM report WHERE run_id NOT IN (SELECT id FROM locked)),
     CASE
         WHEN (SELECT count(*) FROM accepted) < (SELECT count(*) FROM report)
-        THEN ARRAY(SELECT task_run_id FROM accepted)
+        THEN ARRAY(SELECT attempt_id FROM accepted)
     END,
     NULL::bigint[]
 
@@ -103,7 +107,7 @@ WITH report AS MATERIALIZED (
     USING report
     WHERE lease.task_run_id = report.task_run_id
       AND lease.attempt = report.attempt
-      AND lease.worker_id = %(worker_id)s::uuid
+      AND lease.worker_id IS NOT DISTINCT FROM %(worker_id)s::uuid
       AND report.run_id IN (SELECT locked.id FROM locked)
     RETURNING
         report.*, lease.task_id, lease.queue_id, lease.lane, lease.position,
@@ -148,7 +152,8 @@ WITH report AS MATERIALIZED (
     FROM dropped
     WHERE task_run.id = dropped.task_run_id AND task_run.status IS NULL
 ), freed AS MATERIALIZED (
-    SELECT edge.child, count(*)::int AS parents
+    -- A batch may hold a task twice: a late report beside that of the next attempt.
+    SELECT edge.child, count(DISTINCT edge.parent)::int AS parents
     FROM accepted
     JOIN unnest(%(edge_parents)s::uuid[], %(edge_children)s::uuid[])
         AS edge (parent, child) ON edge.parent = accepted.task_run_id
@@ -264,14 +269,14 @@ WITH report AS MATERIALIZED (
         UNION ALL
         SELECT * FROM single_ended
     ) AS done
-    WHERE run.id = done.run_id AND run.status IS NULL
+    WHERE run.id = done.run_id AND coalesce(run.status, 'OPEN') = 'OPEN'
 )
 SELECT
     (SELECT count(*) FROM accepted),
     ARRAY(SELECT run_id FROM report WHERE run_id NOT IN (SELECT id FROM locked)),
     CASE
         WHEN (SELECT count(*) FROM accepted) < (SELECT count(*) FROM report)
-        THEN ARRAY(SELECT task_run_id FROM accepted)
+        THEN ARRAY(SELECT attempt_id FROM accepted)
     END,
     ARRAY(SELECT DISTINCT queue_id FROM queued)
 
