@@ -55,6 +55,11 @@ class TaskDefinition(Generic[Input, Output]):
         self.workflow = workflow
         self.ordinal = ordinal
         self.input_codec = input_codec
+        if not isinstance(parents, list | tuple):
+            raise InvalidDefinition(
+                f"Task {self.name!r} of {workflow!r}: parents={parents!r} is no list "
+                "of tasks."
+            )
         self.parents = tuple(parents)
         self.retries = Retry.of(retries)
         self.execution_timeout = options.check_timeout(
@@ -185,13 +190,12 @@ def check_takes_context(function: Callable[..., Any]) -> None:
 
 
 def check_parents(
-    workflow: str, name: str, parents: object, known: Mapping[str, object]
+    workflow: str,
+    name: str,
+    parents: Sequence[TaskDefinition[Any, Any]],
+    known: Mapping[str, object],
 ) -> None:
     """Parents that are tasks of the same workflow, declared before."""
-    if not isinstance(parents, list | tuple):
-        raise InvalidDefinition(
-            f"Task {name!r} of {workflow!r}: parents={parents!r} is no list of tasks."
-        )
     for parent in parents:
         if not isinstance(parent, TaskDefinition):
             raise InvalidDefinition(

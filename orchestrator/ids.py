@@ -11,6 +11,7 @@ of its connection and passes it. `travel()` never moves it.
 from __future__ import annotations
 
 import os
+import threading
 import time
 from hashlib import blake2b
 from uuid import UUID
@@ -18,20 +19,38 @@ from uuid import UUID
 TASK_RUN = b"task_run"
 ATTEMPT = b"attempt"
 
-_VERSION_7 = 0x7 << 76
+_CHANCE = (1 << 62) - 1
 _VERSION_8 = 0x8 << 76
 _VARIANT = 0x2 << 62
 # What the version and the variant leave to chance: 12 bits and 62 bits.
-_FREE = (0xFFF << 64) | ((1 << 62) - 1)
+_FREE = (0xFFF << 64) | _CHANCE
 _PREFIX = ((1 << 48) - 1) << 80
+
+# How far new ids may run ahead of the clock; what is further behind is another clock.
+_AHEAD = 100 << 12
+
+_lock = threading.Lock()
+_last = -1  # the time and count of the last UUIDv7
 
 
 def uuid7(milliseconds: int | None = None) -> UUID:
-    """A new UUIDv7 at `milliseconds` since the epoch, or by this machine's clock."""
+    """A new UUIDv7 at `milliseconds` since the epoch, or by this machine's clock.
+
+    Ids that one process makes one after the other are in order: the 12 bits after the
+    time count, and the time may run ahead by a few milliseconds for that. The other 62
+    bits are left to chance.
+    """
+    global _last
     if milliseconds is None:
         milliseconds = time.time_ns() // 1_000_000
-    chance = int.from_bytes(os.urandom(10), "big") & _FREE
-    return UUID(int=milliseconds << 80 | _VERSION_7 | _VARIANT | chance)
+    stamp = milliseconds << 12
+    with _lock:
+        if 0 <= _last - stamp < _AHEAD:
+            stamp = _last + 1
+        _last = stamp
+    chance = int.from_bytes(os.urandom(8), "big") & _CHANCE
+    high = stamp >> 12 << 16 | 0x7 << 12 | stamp & 0xFFF
+    return UUID(int=high << 64 | _VARIANT | chance)
 
 
 def floor_uuid(milliseconds: int) -> UUID:

@@ -14,7 +14,7 @@ import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 from uuid import UUID
 
 from django.apps import apps
@@ -46,7 +46,9 @@ from orchestrator.exceptions import (
 from orchestrator.states import RunStatus
 
 if TYPE_CHECKING:
-    from orchestrator.models import AuditEntry, Run
+    from django.db.models import QuerySet
+
+    from orchestrator.models import Run
     from orchestrator.models.runs import RunQuerySet
 
 LIMIT = 500  # runs that one call changes
@@ -104,8 +106,7 @@ class RunFilter:
 
     def runs(self) -> RunQuerySet:
         """The matching runs, oldest first."""
-        model: type[Run] = apps.get_model("orchestrator", "Run")
-        runs = model.objects.using(settings.database).order_by("id")
+        runs = cast("RunQuerySet", _rows("Run")).order_by("id")
         if self.ids is not None:
             runs = runs.filter(id__in=list(self.ids))
         if self.workflows is not None:
@@ -214,7 +215,7 @@ def rerun_runs(
     """
     _check_permission(actor, "rerun_run")
     with transaction.atomic(using=settings.database):
-        runs = _take(filter.runs().select_related("workflow", "queue"))
+        runs = _take(filter.runs())
         for run_id in filter.ids or ():
             if run_id not in runs:
                 raise RunNotFound(
@@ -247,6 +248,13 @@ def reprioritise_runs(
     return list(runs)
 
 
+def _rows(model: str) -> QuerySet[Any]:
+    return cast(
+        "QuerySet[Any]",
+        apps.get_model("orchestrator", model)._default_manager.using(settings.database),
+    )
+
+
 def _first_id(moment: datetime) -> UUID:
     return ids.floor_uuid(int(moment.timestamp() * 1000))
 
@@ -260,7 +268,7 @@ def _check_permission(actor: Actor | None, permission: str) -> None:
 
 
 def _take(runs: RunQuerySet) -> dict[UUID, Run]:
-    found = list(runs.select_related("workflow")[: LIMIT + 1])
+    found = list(runs[: LIMIT + 1])
     if len(found) > LIMIT:
         raise TooManyRuns(
             f"The filter matches more than {LIMIT} runs, as many as one call changes. "
@@ -279,27 +287,29 @@ def _named(tasks: Which) -> str | list[str]:
 
 
 def _rerun(session: Session, run: Run, input: str | None) -> UUID:
-    shape = None
-    if run.workflow.current_version_id is not None:
-        shape = versions.shape(session, run.workflow.current_version_id)
+    workflow = _rows("Workflow").filter(pk=run.workflow_id).first()
+    current = workflow and workflow.current_version_id
+    old = versions.shape(session, run.version_id)
+    shape = versions.shape(session, current) if current else old
     if shape is None:
         raise IllegalTransition(
-            f"Workflow {run.workflow.name!r} has no registered version; run "
+            f"No version of the workflow of run {run.pk} is registered; run "
             "`manage.py migrate`, which registers definitions."
         )
-    old = versions.shape(session, run.version_id)
-    moved = old is not None and old.queue_id != run.queue_id
+    queue = None
+    if old is not None and old.queue_id != run.queue_id:
+        queue = _rows("Queue").get(pk=run.queue_id).name
     (new,) = enqueue.enqueue(
         session,
         shape,
         [json.dumps(run.input) if input is None else input],
-        queue_name=run.queue.name if moved else None,
+        queue_name=queue,
         priority=run.priority,
         metadata=json.dumps(run.metadata),
         tenant=run.tenant,
     )
     roots = {task.queue_id for task in shape.tasks if not task.parents}
-    notify.wake(session, {run.queue_id} if moved else roots)
+    notify.wake(session, {run.queue_id} if queue else roots)
     return new
 
 
@@ -310,16 +320,18 @@ def _audit(
     reason: str,
     data: Mapping[str, Any] | None = None,
 ) -> None:
-    model: type[AuditEntry] = apps.get_model("orchestrator", "AuditEntry")
     session = sessions.django_session()
-    model.objects.using(settings.database).bulk_create(
-        model(
+    # Not joined to the runs: a workflow may not be registered here yet.
+    names = dict(_rows("Workflow").values_list("id", "name"))
+    entries = _rows("AuditEntry")
+    entries.bulk_create(
+        entries.model(
             id=clock.new_run_id(session),
             actor_id=None if actor is None else actor.pk,
             action=action,
             target_type="run",
             target_id=str(run.pk),
-            target_repr=f"{run.workflow.name} {run.pk}"[:200],
+            target_repr=f"{names.get(run.workflow_id, 'run')} {run.pk}"[:200],
             reason=reason,
             data=dict(data or {}),
             created_at=Func(function="orchestrator_now", output_field=DateTimeField()),

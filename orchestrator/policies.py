@@ -36,6 +36,11 @@ class Retry:
         _check_factor(self.factor)
         _check_delay("initial", self.initial)
         _check_delay("max", self.max)
+        if self.initial > self.max:
+            raise InvalidDefinition(
+                f"Retry(initial={self.initial!r}) is more than max={self.max!r}, which "
+                "would cut it; give a larger max=."
+            )
 
     @classmethod
     def of(cls, retries: int | Retry) -> Retry:

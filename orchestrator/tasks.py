@@ -135,7 +135,11 @@ class StandaloneTask(TaskTarget[P, R]):
         queue_name: str = "default",
         priority: int = 0,
         metadata: Mapping[str, Any] | None = None,
-        **task_options: Any,
+        retries: int | Retry = 0,
+        execution_timeout: timedelta | None = None,
+        schedule_timeout: timedelta | None = None,
+        slot_cost: int = 1,
+        isolated: bool = False,
     ) -> None:
         self.function = check_function(function)
         self.takes_context = check_flag("takes_context", takes_context)
@@ -151,7 +155,11 @@ class StandaloneTask(TaskTarget[P, R]):
             input_codec=codec,
             name=self.name,
             takes_context=takes_context,
-            **task_options,
+            retries=retries,
+            execution_timeout=execution_timeout,
+            schedule_timeout=schedule_timeout,
+            slot_cost=slot_cost,
+            isolated=isolated,
         )
         self.definition = WorkflowDefinition(
             self.name,

@@ -15,7 +15,6 @@ from typing import (
     Literal,
     NewType,
     NotRequired,
-    Optional,
     Required,
     TypedDict,
 )
@@ -107,7 +106,7 @@ VALUES: list[tuple[Any, Any]] = [
     (tuple[int, str], (1, "a")),
     (tuple[int, ...], (1, 2, 3)),
     (tuple, (1, "a")),
-    (Optional[int], None),
+    (int | None, None),
     (int | float, 3),
     (int | float | None, 3.5),
     (Literal["a", 1, None], 1),

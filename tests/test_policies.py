@@ -47,6 +47,7 @@ def test_jitter_takes_a_random_part_and_never_nothing():
 def test_a_delay_never_overflows_and_never_exceeds_the_maximum(
     number, initial, ceiling, factor, jitter
 ):
+    initial, ceiling = sorted([initial, ceiling])
     retry = Retry(1, initial=initial, factor=factor, max=ceiling, jitter=jitter)
     assert timedelta(0) < retry.delay(number) <= ceiling
 
@@ -57,7 +58,7 @@ def test_a_delay_never_overflows_and_never_exceeds_the_maximum(
         st.integers(min_value=0, max_value=100),
         initial=st.timedeltas(timedelta(0), timedelta(days=1)),
         factor=st.floats(min_value=1, max_value=1000),
-        max=st.timedeltas(timedelta(0), timedelta(days=1)),
+        max=st.timedeltas(timedelta(days=1), timedelta(days=2)),
         jitter=st.booleans(),
     )
 )
@@ -81,6 +82,7 @@ def test_what_is_absent_in_data_has_its_default():
         {"attempts": 1, "initial": 5},
         {"attempts": 1, "initial": -SECOND},
         {"attempts": 1, "max": timedelta(days=366)},
+        {"attempts": 1, "initial": timedelta(hours=1)},
         {"attempts": 1, "factor": 0.5},
         {"attempts": 1, "factor": "2"},
         {"attempts": 1, "factor": float("nan")},
