@@ -56,6 +56,7 @@ def _exchange(
     if results:
         failpoints.hit("settle.before")
     with session.pipeline(), session.transaction():
+        session.renew_plans()
         sent = settle.send(session, worker.worker_id, results) if results else []
         if demand is not None and demand.limit > 0:
             claimed = session.send(statements("claim")["claim"], demand.params(worker))

@@ -18,7 +18,7 @@ WITH held AS (
     USING held
     WHERE lease.task_run_id = held.task_run_id
       AND lease.attempt = held.attempt
-      AND lease.worker_id = %(worker_id)s::uuid
+      AND lease.worker_id IS NOT DISTINCT FROM %(worker_id)s::uuid
       AND held.run_id IN (SELECT locked.id FROM locked)
     RETURNING lease.*
 ), deadline AS (

@@ -18,6 +18,8 @@ Row = tuple[Any, ...]
 
 SNAPSHOT = b"SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 
+RENEW_PLANS = 64  # exchanges
+
 _STEP = re.compile(rb"^-- step: (\w+)\n", re.MULTILINE)
 
 
@@ -67,6 +69,9 @@ class Session(Protocol):
     def pipeline(self) -> AbstractContextManager[object]:
         """Send statements without waiting for each answer, where the driver can."""
 
+    def renew_plans(self) -> None:
+        """Let no plan grow old; to be called at every exchange."""
+
     def on_commit(self, function: Any) -> None:
         """Call `function` once the surrounding transaction has committed."""
 
@@ -113,6 +118,9 @@ class DjangoSession:
     def pipeline(self) -> AbstractContextManager[object]:
         return nullcontext()
 
+    def renew_plans(self) -> None:
+        """Nothing: Django's connection plans for the values at hand."""
+
     def on_commit(self, function: Any) -> None:
         transaction.on_commit(function, using=self.alias)
 
@@ -123,6 +131,7 @@ class WorkerSession:
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         self.connection = connection
         self.prepare = settings.prepared_statements
+        self._exchanges = 0
         self._committed: list[Any] | None = None
 
     def send(self, statement: bytes, params: Mapping[str, Any]) -> psycopg.Cursor[Row]:
@@ -159,6 +168,17 @@ class WorkerSession:
 
     def pipeline(self) -> AbstractContextManager[object]:
         return self.connection.pipeline()
+
+    def renew_plans(self) -> None:
+        """Have generic plans made anew now and then; to be called at every exchange.
+
+        A plan that was made while a table was empty would stay, and read the whole
+        table once it is full. The sizes that count at planning are those of the files,
+        so nothing needs to be analysed.
+        """
+        self._exchanges += 1
+        if self._exchanges % RENEW_PLANS == 0:
+            self.connection.execute("DISCARD PLANS", prepare=False)
 
     def on_commit(self, function: Any) -> None:
         if self._committed is None:
