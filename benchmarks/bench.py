@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from benchmarks import cpu
 from benchmarks.peers import Kind, Peer
 from benchmarks.profiles import Profile
 from benchmarks.server import Server
@@ -20,11 +21,14 @@ READY_SECONDS = 60
 class Drained:
     """Tasks per second from the first start to the last durable end.
 
-    ``partial``: cut short at the profile's limit, by the tasks begun until then.
+    ``partial``: cut short at the profile's limit, by the tasks begun until then. CPU
+    times in microseconds a task.
     """
 
     rate: float
     partial: bool = False
+    worker_cpu: float = 0.0
+    server_cpu: float = 0.0
 
 
 class Bench:
@@ -118,10 +122,12 @@ class Bench:
         """The median of the profile's bursts on workers that are up and warm."""
         self.start(peer, kind, processes)
         self.burst(peer, kind, max(50, count // 4))
-        rates = [self.burst(peer, kind, count) for _ in range(self.profile.bursts)]
+        drained = [self.burst(peer, kind, count) for _ in range(self.profile.bursts)]
         return Drained(
-            statistics.median(drained.rate for drained in rates),
-            any(drained.partial for drained in rates),
+            statistics.median(one.rate for one in drained),
+            any(one.partial for one in drained),
+            statistics.median(one.worker_cpu for one in drained),
+            statistics.median(one.server_cpu for one in drained),
         )
 
     def burst(self, peer: Peer, kind: Kind, count: int) -> Drained:
@@ -129,11 +135,21 @@ class Bench:
         numbers = self.stamps.take(count)
         self.server.checkpoint()
         peer.burst(kind, numbers)
+        before = self._cpu(peer)
         deadline = time.monotonic() + self.profile.limit
         complete = self.wait_begun(peer, numbers, deadline)
         complete = complete and peer.wait_done(deadline)
         end = time.monotonic_ns()
+        spent = self._cpu(peer) - before
         begun = self.stamps.of(numbers)
         if not begun:
             return Drained(0.0, partial=True)
-        return Drained(len(begun) / (end - min(begun)) * 1e9, not complete)
+        return Drained(
+            len(begun) / (end - min(begun)) * 1e9,
+            not complete,
+            spent.worker / len(begun) * 1e6,
+            spent.server / len(begun) * 1e6,
+        )
+
+    def _cpu(self, peer: Peer) -> cpu.Cpu:
+        return cpu.used(peer.processes.pids(), self.server.postmaster)

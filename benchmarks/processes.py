@@ -91,6 +91,10 @@ class Processes:
                     _describe(_command(process), process.returncode, log.read_bytes())
                 )
 
+    def pids(self) -> set[int]:
+        """Of what was started and runs, without its children."""
+        return {process.pid for process, _ in self._running}
+
     def stop(self, grace: float = 10.0) -> None:
         """SIGTERM to each group, SIGKILL to what is left after ``grace`` seconds."""
         running, self._running = self._running, []

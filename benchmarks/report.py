@@ -12,6 +12,8 @@ METRICS = {
     "enqueue": "enqueue one by one, tasks/s",
     "bulk": "enqueue 1,000 per call, tasks/s",
     "drain-async-1": "drain async, 1 process, tasks/s",
+    "cpu-worker": "… CPU of the worker, µs/task",
+    "cpu-server": "… CPU of the server, µs/task",
     "drain-async-2": "drain async, 2 processes, tasks/s",
     "drain-sync-1": "drain sync, 1 process, tasks/s",
     "drain-sync-2": "drain sync, 2 processes, tasks/s",
@@ -43,6 +45,9 @@ class Figures:
         self.add(metric, peer, drained.rate)
         if drained.partial:
             self._partial.add((metric, peer))
+        if metric == "drain-async-1" and drained.worker_cpu:
+            self.add("cpu-worker", peer, drained.worker_cpu)
+            self.add("cpu-server", peer, drained.server_cpu)
 
     def median(self, metric: str, peer: str) -> float | None:
         """None where the peer was not measured."""

@@ -23,8 +23,12 @@ class Server:
     ``url`` is that of a maintenance database (``postgres`` as a rule).
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, pid_file: Path | None = None) -> None:
         self._url = url
+        self.postmaster: int | None = None
+        """Its process id, where it is on this machine and our own."""
+        if pid_file is not None:
+            self.postmaster = int(pid_file.read_text().split()[0])
         self._connection = psycopg.connect(url, autocommit=True)
 
     def close(self) -> None:
@@ -104,7 +108,8 @@ def server(directory: Path) -> Iterator[Server]:
         host = quote(str(embedded.sockets), safe="")
         # An empty authority needs a user before libpq and asyncpg agree on it.
         url = f"postgresql://postgres@/postgres?host={host}&port=5432"
-        with contextlib.closing(Server(url)) as private:
+        pid_file = embedded.data / "postmaster.pid"
+        with contextlib.closing(Server(url, pid_file)) as private:
             yield private
     finally:
         embedded.release()

@@ -17,7 +17,6 @@ from benchmarks.peers.base import Kind, Peer
 from benchmarks.server import wait_until_empty
 
 SETTINGS = "benchmarks.ours.settings"
-SLOTS = 100
 PER_CALL = 1_000
 
 # The run's status is written when it ends; run ids go up with time.
@@ -41,7 +40,7 @@ class Ours(Peer):
     def version(self) -> str:
         return (
             f"django {version('django')}, psycopg {version('psycopg')}: "
-            f"runworker --slots {SLOTS} --processes 1 or 2, all history kept"
+            "runworker as it comes (10 threads, 100 coroutines a process), history kept"
         )
 
     def prepare(self) -> None:
@@ -88,7 +87,6 @@ class Ours(Peer):
         self.processes.start(
             sys.executable, "manage.py", "runworker",
             "--queues", kind,
-            "--slots", str(SLOTS),
             "--processes", str(processes),
         )  # fmt: skip
 
@@ -103,7 +101,7 @@ class Ours(Peer):
         from orchestrator.engine import register, sessions
 
         # What the release with that task left behind.
-        register.register(sessions.django_session(), [stranger.shape])
+        register.register(sessions.django_session(), [stranger.definition.shape])
         tomorrow = datetime.now(UTC) + timedelta(days=1)
         targets = (
             noop.using(run_after=tomorrow),
