@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from django.core.management import call_command
+from django.db import connection
+
+from orchestrator import registry, task
+from orchestrator.apps import register_definitions
+from orchestrator.models import Queue, Task, Workflow, WorkflowVersion
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def _own_definitions() -> Iterator[None]:
+    with registry.isolated():
+        yield
+
+
+def test_migrating_registers_what_the_project_declares():
+    @task(queue_name="brand-new")
+    def fresh() -> None:
+        """Said in a line."""
+
+    call_command("migrate", verbosity=0)
+    workflow = Workflow.objects.get(name="fresh")
+    shape = fresh.definition.shape
+    assert workflow.pk == shape.workflow_id
+    assert workflow.current_version_id == shape.version_id
+    assert workflow.description == "Said in a line."
+    assert Queue.objects.filter(name="brand-new").exists()
+    assert Task.objects.get(workflow=workflow).pk == shape.tasks[0].id
+    register_definitions(using="default")
+    assert WorkflowVersion.objects.filter(workflow=workflow).count() == 1
+
+
+def test_another_database_is_none_of_its_business():
+    @task
+    def fresh() -> None: ...
+
+    register_definitions(using="replica")
+    assert not Workflow.objects.filter(name="fresh").exists()
+
+
+def test_a_database_without_the_tables_is_left_alone():
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE orchestrator_task RENAME TO elsewhere")
+    register_definitions(using="default")
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE elsewhere RENAME TO orchestrator_task")
+
+
+def test_a_table_that_a_later_migration_completes_stops_nothing(caplog):
+    @task
+    def fresh() -> None: ...
+
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE orchestrator_workflow RENAME description TO d")
+    register_definitions(using="default")
+    assert "Definitions were not registered yet" in caplog.text
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE orchestrator_workflow RENAME d TO description")
+    register_definitions(using="default")
+    assert Workflow.objects.filter(name="fresh").exists()
