@@ -1,0 +1,1 @@
+"""What the pages show, read with a constant number of queries and no request."""
