@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import psycopg
-from django.db import DatabaseError as DjangoDatabaseError
-
 from orchestrator.engine import failpoints, notify, settle
 from orchestrator.engine.claim import Claim, Demand, WorkerKey
+from orchestrator.engine.faults import Fault, kind_of
 from orchestrator.engine.sessions import Session, statements
 from orchestrator.engine.settle import Result, Settled
 
@@ -30,15 +28,15 @@ def exchange(
     """Settle `results` and claim what `demand` asks for; a durable transaction.
 
     Both are sent in one pipeline, so a batch costs one round trip and one commit. A
-    result that the database refuses (class 22, 23 or 54 of its error codes) is found by
-    halving the batch and returned in `rejected`; its neighbours settle. Any other error
-    is raised and has changed nothing that the fence would not catch the next time.
+    result that the database or its driver refuses (`Fault.DATA`) is found by halving
+    the batch and returned in `rejected`; its neighbours settle. Any other error is
+    raised and has changed nothing that the fence would not catch the next time.
     """
     exchanged = Exchanged()
     try:
         _exchange(session, worker, results, demand, exchanged)
-    except (psycopg.DataError, psycopg.IntegrityError, DjangoDatabaseError) as error:
-        if not results or not _is_data_error(error):
+    except Exception as error:
+        if not results or kind_of(error) is not Fault.DATA:
             raise
         exchanged = Exchanged()
         _bisect(session, worker, results, exchanged, error)
@@ -99,12 +97,8 @@ def _bisect(
         part = Exchanged()
         try:
             _exchange(session, worker, half, None, part)
-        except (
-            psycopg.DataError,
-            psycopg.IntegrityError,
-            DjangoDatabaseError,
-        ) as cause:
-            if not _is_data_error(cause):
+        except Exception as cause:
+            if kind_of(cause) is not Fault.DATA:
                 raise
             _bisect(session, worker, half, exchanged, cause)
             continue
@@ -112,10 +106,3 @@ def _bisect(
         exchanged.deferred += part.deferred
         exchanged.refused += part.refused
         exchanged.queues |= part.queues
-
-
-def _is_data_error(error: BaseException) -> bool:
-    state = getattr(error, "sqlstate", None) or getattr(
-        error.__cause__, "sqlstate", None
-    )
-    return isinstance(state, str) and state[:2] in ("22", "23", "54")
