@@ -20,6 +20,7 @@ from uuid import UUID
 
 from orchestrator.conf import settings
 from orchestrator.engine.claim import WorkerKey
+from orchestrator.engine.settle import Result
 from orchestrator.engine.shapes import Shape, queue_id
 from orchestrator.worker import boot, execute, hygiene
 from orchestrator.worker.appetite import Appetite, Pool, Source
@@ -121,7 +122,7 @@ def build(config: Config, board: Board, mailbox: Mailbox, orders: Orders) -> Eng
 
     isolated = IsolatedPool(board)
 
-    def run(work: Work) -> execute.Result:
+    def run(work: Work) -> Result:
         return isolated.run(work) if work.isolated else execute.run_sync(work)
 
     shapes = registry.shapes()

@@ -190,7 +190,7 @@ class Engine:
             self.orders.reconcile = True
         return self.link.is_open
 
-    def attempt(self, step: Callable[[], None]) -> None:
+    def attempt(self, step: Callable[[], object]) -> None:
         """Take a step, and act on what goes wrong by its kind.
 
         Nothing is lost by a failure: results stay in hand, and the next reconciliation
@@ -274,9 +274,7 @@ class Engine:
             (work.claim.run_id, work.claim.task_run_id, work.claim.attempt)
             for work in works
         ]
-        self.attempt(
-            lambda: give_back(self.link.session, self.key.worker_id, held) and None
-        )
+        self.attempt(lambda: give_back(self.link.session, self.key.worker_id, held))
 
     def send_feed(self) -> None:
         """Tell open pages which runs have changed."""

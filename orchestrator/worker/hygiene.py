@@ -88,8 +88,7 @@ def close(opened: list[BaseDatabaseWrapper]) -> None:
 
 
 def _arm(connection: BaseDatabaseWrapper) -> None:
-    connection.health_check_enabled = True
-    connection.health_check_done = False
+    vars(connection).update(health_check_enabled=True, health_check_done=False)
 
 
 def _is_clean(connection: BaseDatabaseWrapper) -> bool:
@@ -103,8 +102,8 @@ def _is_clean(connection: BaseDatabaseWrapper) -> bool:
     if connection.get_autocommit() != connection.settings_dict["AUTOCOMMIT"]:
         return False
     # CONN_MAX_AGE = 0 means "until the request ends"; here, until the slot is idle.
-    ages = connection.settings_dict["CONN_MAX_AGE"] and connection.close_at is not None
-    if ages and time.monotonic() >= connection.close_at:
+    close_at = connection.close_at if connection.settings_dict["CONN_MAX_AGE"] else None
+    if close_at is not None and time.monotonic() >= close_at:
         return False
     if connection.vendor == "postgresql":
         return bool(raw.pgconn.transaction_status == 0)  # PQTRANS_IDLE

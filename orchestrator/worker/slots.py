@@ -15,6 +15,8 @@ from contextvars import copy_context
 from time import monotonic
 from typing import Protocol
 
+from django.db.backends.base.base import BaseDatabaseWrapper
+
 from orchestrator.engine.settle import Result
 from orchestrator.worker import execute, hygiene
 from orchestrator.worker.board import Board
@@ -148,7 +150,7 @@ class Threads:
                 hygiene.tidy(opened)
             mailbox.put(work)
 
-    def _rest(self, seat: Seat, opened: list[object]) -> None:
+    def _rest(self, seat: Seat, opened: list[BaseDatabaseWrapper]) -> None:
         self._board.clear(seat.number)
         self._idle.append(seat)
         if self._line:
@@ -161,7 +163,7 @@ class Threads:
                 return
         self.mailbox.dry()
         if opened and not seat.lock.acquire(timeout=hygiene.IDLE_CLOSE):
-            hygiene.close(opened)  # type: ignore[arg-type]
+            hygiene.close(opened)
             seat.lock.acquire()
         elif not opened:
             seat.lock.acquire()

@@ -13,40 +13,29 @@ import os
 import selectors
 import signal
 import socket
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from time import monotonic
 from typing import Any
-from uuid import UUID
 
 from orchestrator import ids
 from orchestrator.conf import settings
 from orchestrator.engine import notify, partitions, register, rescue, workers
-from orchestrator.engine.faults import Backoff, Fault, kind_of
+from orchestrator.engine.faults import Fault, kind_of
 from orchestrator.engine.links import Link
 from orchestrator.engine.shapes import Shape
 from orchestrator.states import WorkerStatus
-from orchestrator.worker import boot
-from orchestrator.worker.child import RECONCILE, WAKE, queues_of
-from orchestrator.worker.engine import REPLACE_ME
-from orchestrator.worker.process import Child, WorkerOptions
+from orchestrator.worker.child import queues_of
+from orchestrator.worker.nursery import Dead, Nursery
+from orchestrator.worker.process import WorkerOptions
 
 logger = logging.getLogger("orchestrator")
 
 BEAT = 1.0  # seconds between two beats on the boards
-LAST_WORDS = 2.0  # seconds that children get to settle what has finished
-FEED_WANTED = 60.0  # seconds for which one request makes children send hints
-HEALTHY = 30.0  # seconds after which a child's end is not the fault of its start
+LAST_WORDS = 2.0  # seconds to settle what has finished, and to sign off
+AT_ONCE = 0.5  # seconds for the same after a second signal
 HOUR = 3600.0
 
-
-@dataclass(frozen=True)
-class Dead:
-    """A child that has ended, whose leases are still to be taken back."""
-
-    worker_id: UUID
-    child_id: int
-    started: frozenset[UUID]  # those that are charged
-    detail: str
+LISTEN = (b"LISTEN orchestrator_queue", b"LISTEN orchestrator_control")
 
 
 class Supervisor:
@@ -56,57 +45,66 @@ class Supervisor:
         self.options = options
         self.shapes = shapes
         self.worker_id = ids.uuid7()
-        self.link = Link("Worker", listen=True)
-        self.children: list[Child] = []
-        self.next_child = 1
-        self.dead: list[Dead] = []
         self.registered = False
         self.served = {str(q) for q in queues_of(options.queues, shapes)}
+        self.link = Link("Worker", listen=True)
+        self.selector = selectors.DefaultSelector()
+        self.nursery = Nursery(options, self.selector)
+        self.dead: list[Dead] = []
+        self.news: set[str] = set()
         self.heartbeat_at = 0.0
         self.partitions_at = 0.0
-        self.restarts = Backoff(0.1, 30.0)
-        self.start_at = 0.0
-        self.stopping_at: float | None = None  # when grace is over
+        self.stopping_at: float | None = None  # when the grace is over
         self.killing_at: float | None = None
-        self.news: set[str] = set()
-        self.selector = selectors.DefaultSelector()
         self._socket: int | None = None
         self._complaint = ""
 
     def run(self) -> int:
         """Serve until a signal ends it; the exit code."""
+        options = self.options
         with self.signals():
             logger.info(
                 "Worker %s: %d process(es) of %d slots, queues %s.",
-                self.options.name,
-                self.options.processes,
-                self.options.slots,
-                ", ".join(self.options.queues) or "all",
+                options.name,
+                options.processes,
+                options.slots,
+                ", ".join(options.queues) or "all",
             )
-            while not self.ended():
+            while self.stopping_at is None or self.nursery.children:
                 self.keep_house(monotonic())
                 self.listen(self.timeout(monotonic()))
-            self.say_goodbye()
+            self.sign_off()
+        logger.info("Worker %s has stopped.", options.name)
         return 0
 
     def keep_house(self, now: float) -> None:
         """Everything that is due, once round."""
-        for child in self.children:
-            child.board.beat_supervisor()
-        self.reap(now)
+        self.nursery.beat()
+        self.dead += self.nursery.reap(now)
         self.attempt(self.tend)
-        self.wake_children()
-        self.replace_children(now)
-        self.enforce_grace(now)
+        news, self.news = self.news, set()
+        self.nursery.tell(news)
+        if self.stopping_at is not None:
+            self.enforce_grace(now)
+        elif self.registered:
+            self.nursery.fill(self.worker_id, now)
 
-    def ended(self) -> bool:
-        """Whether it was told to stop and nothing of it is left."""
-        return self.stopping_at is not None and not self.children
+    def timeout(self, now: float) -> float:
+        """Seconds until something is due."""
+        due = [now + BEAT]
+        if self.link.is_open:
+            due.append(self.heartbeat_at)
+        else:
+            due.append(now + max(self.link.retry_in, 0.01))
+        if not self.nursery.complete:
+            due.append(self.nursery.start_at)
+        due += [at for at in (self.stopping_at, self.killing_at) if at is not None]
+        return min((at for at in due if at > now), default=now + 0.01) - now
 
     # What comes from outside.
 
     @contextlib.contextmanager
-    def signals(self) -> Any:
+    def signals(self) -> Iterator[None]:
         """Signals arrive as bytes in the loop; their handlers do nothing."""
         reader, writer = socket.socketpair()
         for end in (reader, writer):
@@ -131,19 +129,6 @@ class Supervisor:
         for key, _ in self.selector.select(max(0.0, timeout)):
             key.data(key.fileobj)
 
-    def timeout(self, now: float) -> float:
-        """Seconds until something is due."""
-        due = [now + BEAT]
-        if self.link.is_open:
-            due.append(self.heartbeat_at)
-        else:
-            due.append(now + max(self.link.retry_in, 0.01))
-        if len(self.children) < self.options.processes and self.registered:
-            due.append(self.start_at)
-        due += [at for at in (self.stopping_at, self.killing_at) if at is not None]
-        later = [at for at in due if at > now]
-        return min(later) - now if later else 0.01
-
     def signalled(self, reader: socket.socket) -> None:
         """Act on the numbers of the signals that came."""
         for number in reader.recv(64):
@@ -163,25 +148,26 @@ class Supervisor:
                 self.options.name,
                 self.options.grace,
             )
-            for child in self.children:
-                child.drain()
+            self.nursery.drain()
             self.attempt(self.show_draining)
-        elif self.killing_at is None or self.killing_at > now:
-            for child in self.children:
-                child.stop_now()
-            self.stopping_at, self.killing_at = now, now + 0.5
+        elif self.killing_at is None:
+            self.nursery.stop_now()
+            self.stopping_at, self.killing_at = now, now + AT_ONCE
 
-    def show_draining(self) -> None:
-        """Let operators see it."""
-        if self.registered:
-            workers.set_status(self.link.session, self.worker_id, WorkerStatus.DRAINING)
+    def enforce_grace(self, now: float) -> None:
+        """When the grace is over: last words, then the end."""
+        if self.killing_at is not None and now >= self.killing_at:
+            self.nursery.kill()
+        elif self.killing_at is None and now >= (self.stopping_at or now):
+            self.killing_at = now + LAST_WORDS
+            self.nursery.stop_now()
 
     def readable(self, _: Any) -> None:
-        """Take notifications from the connection."""
+        """The connection has something."""
         self.attempt(self.take_news)
 
     def take_news(self) -> None:
-        """Read what has arrived, without waiting."""
+        """Read the notifications that have arrived, without waiting."""
         connection = self.link.connection
         if connection is None:
             return
@@ -191,26 +177,14 @@ class Supervisor:
 
     def noted(self, channel: str, payload: str) -> None:
         """Remember one notification until the loop comes round."""
-        if channel == notify.QUEUE_CHANNEL:
-            if payload in self.served:
-                self.news.add("wake")
-        elif channel == notify.CONTROL_CHANNEL:
+        if channel == notify.CONTROL_CHANNEL:
             self.news.add(payload)
-
-    def wake_children(self) -> None:
-        """Pass on what was noted."""
-        news, self.news = self.news, set()
-        for child in self.children if news else ():
-            if "wake" in news:
-                child.say(WAKE)
-            if "cancel" in news:
-                child.say(RECONCILE)
-            if "feed" in news:
-                child.board.want_feed(FEED_WANTED)
+        elif payload in self.served:
+            self.news.add("wake")
 
     # What it says to the database.
 
-    def attempt(self, step: Any) -> None:
+    def attempt(self, step: Callable[[], None]) -> None:
         """Take a step; trouble with the database is logged and tried again."""
         try:
             step()
@@ -223,9 +197,11 @@ class Supervisor:
                 )
             elif kind is not Fault.CONNECTION:
                 logger.error("Worker: trouble (%s).", kind.value, exc_info=error)
-            self.disconnect(error)
-        else:
-            self._complaint = "" if self.registered else self._complaint
+            if self._socket is not None:
+                with contextlib.suppress(KeyError, ValueError):
+                    self.selector.unregister(self._socket)
+                self._socket = None
+            self.link.drop(error)
 
     def complain(self, text: str) -> None:
         """Say something once, not at every try."""
@@ -233,63 +209,48 @@ class Supervisor:
             self._complaint = text
             logger.error("%s", text)
 
-    def disconnect(self, error: BaseException | None = None) -> None:
-        """Drop the connection; the loop opens another one."""
-        if self._socket is not None:
-            with contextlib.suppress(KeyError, ValueError):
-                self.selector.unregister(self._socket)
-            self._socket = None
-        self.link.drop(error)
-
     def connect(self) -> bool:
         """Whether there is a connection; a new one listens, and wakes the children."""
-        if self.link.is_open:
-            return True
-        if not self.link.restore():
-            return False
-        connection = self.link.connection
-        assert connection is not None  # noqa: S101
+        if self.link.is_open or not self.link.restore():
+            return self.link.is_open
+        connection = self.link.session.connection
         connection.add_notify_handler(lambda n: self.noted(n.channel, n.payload))
-        if settings.listen:
-            for channel in (notify.QUEUE_CHANNEL, notify.CONTROL_CHANNEL):
-                connection.execute(f"LISTEN {channel}".encode())
-            self.news.add("wake")
         self._socket = connection.fileno()
         self.selector.register(self._socket, selectors.EVENT_READ, self.readable)
         self.heartbeat_at = 0.0
+        if settings.listen:
+            for statement in LISTEN:
+                connection.execute(statement)
+            self.news.add("wake")  # what came before could not be heard
         return True
 
     def tend(self) -> None:
-        """Register, take back what dead children held, and say that it is alive."""
+        """Register, say that it is alive, and take back what dead children held."""
         if not self.connect():
             return
-        session, now = self.link.session, monotonic()
+        now = monotonic()
         if not self.registered:
+            if self.stopping_at is not None:
+                return
             self.register()
-        while self.dead:
-            dead = self.dead[0]
-            rescue.rescue(
-                session, dead.worker_id, dead.child_id, dead.started, dead.detail
-            )
-            self.dead.pop(0)
         if now >= self.heartbeat_at:
-            if not workers.heartbeat(session, self.worker_id):
+            if not workers.heartbeat(self.link.session, self.worker_id):
                 self.start_over()
                 return
             self.heartbeat_at = now + settings.heartbeat.total_seconds()
             self.link.proved()
+        self.rescue_dead()
         if now >= self.partitions_at:
             self.partitions_at = now + HOUR
-            partitions.ensure(session)
+            partitions.ensure(self.link.session)
         self.take_news()
 
     def register(self) -> None:
         """Write the definitions and the worker's row."""
-        session = self.link.session
+        session, options = self.link.session, self.options
         register.register(session, self.shapes)
         partitions.ensure(session)
         self.partitions_at = monotonic() + HOUR
-        options = self.options
         workers.register_worker(
             session,
             self.worker_id,
@@ -303,6 +264,23 @@ class Supervisor:
             processes=options.processes,
         )
         self.registered = True
+        self._complaint = ""
+
+    def rescue_dead(self) -> None:
+        """Take back what dead children held; what fails is tried again in its turn."""
+        for _ in range(len(self.dead)):
+            dead = self.dead.pop(0)
+            try:
+                rescue.rescue(
+                    self.link.session,
+                    dead.worker_id,
+                    dead.child_id,
+                    dead.started,
+                    dead.detail,
+                )
+            except Exception:
+                self.dead.append(dead)
+                raise
 
     def start_over(self) -> None:
         """It was declared lost: others have its work. Begin anew under a new id."""
@@ -312,92 +290,27 @@ class Supervisor:
             self.options.name,
             settings.lost_after,
         )
-        for child in self.children:
-            child.kill()
-            child.close_watch(self.selector)
-            child.close()
-        self.children.clear()
+        self.nursery.abandon()
         self.dead.clear()
         self.worker_id = ids.uuid7()
         self.registered = False
-        if self.stopping_at is None:
-            self.register()
 
-    def say_goodbye(self) -> None:
-        """Take back what is left and stop the row; gives up after a few seconds."""
+    def show_draining(self) -> None:
+        """Let operators see it."""
+        if self.registered:
+            workers.set_status(self.link.session, self.worker_id, WorkerStatus.DRAINING)
+
+    def sign_off(self) -> None:
+        """Take back what is left and close the row; gives up after a few seconds."""
         deadline = monotonic() + LAST_WORDS
-        while self.registered and monotonic() < deadline:
-            self.attempt(self.last_words)
-            if self.link.is_open:
-                break
-            signal.sigtimedwait((), 0.1)
-        logger.info("Worker %s has stopped.", self.options.name)
-
-    def last_words(self) -> None:
-        """Leave nothing behind in the database."""
-        self.tend()
-        if self.link.is_open:
-            workers.stop(self.link.session, self.worker_id)
-
-    # Its children.
-
-    def reap(self, now: float) -> None:
-        """Take note of children that have ended, and end those that hang."""
-        for child in list(self.children):
-            if not child.ended():
-                if child.stalled(settings.child_stall.total_seconds()):
-                    logger.error("Child %d has stalled; it is killed.", child.id)
-                    child.kill()
-                continue
-            self.children.remove(child)
-            self.bury(child, now)
-
-    def bury(self, child: Child, now: float) -> None:
-        """Arrange for the rescue of what a dead child held, and for its successor."""
-        code = child.process.returncode
-        started = frozenset(child.board.started())
-        how = boot.exit_text(code)
-        expected = child.draining or code == REPLACE_ME
-        if expected:
-            started = frozenset()  # a deploy costs no budget
-        else:
-            logger.error(
-                "Child %d died (%s) with %d started task(s).",
-                child.id,
-                how,
-                len(started),
-            )
-        detail = f"The process that executed the task died: {how}."
-        self.dead.append(Dead(child.worker_id, child.id, started, detail))
-        child.close_watch(self.selector)
-        if child.age > HEALTHY or expected:
-            self.restarts.reset()
-            self.start_at = now
-        else:
-            self.start_at = now + self.restarts.next()
-        child.close()
-
-    def replace_children(self, now: float) -> None:
-        """Start what is missing, unless it stops or the database is away."""
-        if self.stopping_at is not None or not self.registered or self.dead:
-            return
-        while len(self.children) < self.options.processes and now >= self.start_at:
-            child = Child(self.next_child, self.worker_id, self.options)
-            self.next_child += 1
-            self.children.append(child)
-            child.watch(self.selector)
-
-    def enforce_grace(self, now: float) -> None:
-        """When grace is over: last words, then the end."""
-        if self.stopping_at is None or now < self.stopping_at:
-            return
-        if self.killing_at is None:
-            self.killing_at = now + LAST_WORDS
-            for child in self.children:
-                child.stop_now()
-        elif now >= self.killing_at:
-            for child in self.children:
-                child.kill()
+        signed = not self.registered
+        while not signed and monotonic() < deadline:
+            self.attempt(self.tend)
+            if self.link.is_open and not self.dead:
+                self.attempt(lambda: workers.stop(self.link.session, self.worker_id))
+                signed = self.link.is_open
+            if not signed:
+                self.selector.select(0.1)
 
 
 def _noticed(number: int, frame: Any) -> None:

@@ -175,6 +175,10 @@ class Harness:
             "the worker has its children",
         )[0]
 
+    def says(self, process: Process, text: str, timeout: float = 30.0) -> None:
+        """Wait until the process has printed `text`."""
+        self.wait_until(lambda: text in process.log, f"it says {text!r}", timeout)
+
     def logs(self) -> str:
         """What all processes have printed."""
         return "\n".join(

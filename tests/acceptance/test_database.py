@@ -63,18 +63,15 @@ def test_postgres_restarts_in_the_middle_of_the_load(
     scheduler = harness.scheduler()
     worker = harness.worker("--processes", "2")
     calls = [tasks.work.bind(str(trace), f"t{n}", 0.005) for n in range(2000)]
-    handles = tasks.work.enqueue_many(calls)
-    handles.append(tasks.flaky.enqueue(str(trace), 2))
+    tasks.work.enqueue_many(calls)
+    tasks.flaky.enqueue(str(trace), 2)
+    enqueued = len(calls) + 1
     for completed in (100, 600):
-        harness.wait_until(
-            lambda n=completed: _completed() >= n, f"{completed} are completed"
-        )
+        _wait_for(harness, completed)
         connection.close()
         with own_server.outage(mode):
             time.sleep(0.3)
-    harness.wait_until(
-        lambda: _completed() == len(handles), "all are completed", timeout=60
-    )
+    _wait_for(harness, enqueued)
     assert worker.running
     assert scheduler.running
     assert worker.stop() == 0
@@ -82,7 +79,7 @@ def test_postgres_restarts_in_the_middle_of_the_load(
     assert inspect.violations(sessions.django_session(), at_rest=True) == []
     # A crash loses no accepted result; what was executed twice had not been accepted.
     accepted = Attempt.objects.filter(outcome="COMPLETED").values("task_run_id")
-    assert accepted.count() == accepted.distinct().count() == len(handles)
+    assert accepted.count() == accepted.distinct().count() == enqueued
     assert not Attempt.objects.filter(outcome="LOST").exists()
     starts = Counter(
         line.split()[1]
@@ -103,10 +100,7 @@ def test_processes_started_while_the_database_is_down_wait_for_it(
         worker = harness.worker(environment=down)
         scheduler = harness.scheduler(environment=down)
         for process in (worker, scheduler):
-            harness.wait_until(
-                lambda p=process: "no connection to the database" in p.log,
-                "it says what is wrong",
-            )
+            harness.says(process, "no connection to the database")
         assert worker.running
         assert scheduler.running
         assert "Traceback" not in worker.log + scheduler.log
@@ -122,9 +116,7 @@ def test_a_worker_stops_while_the_database_is_down(
     tasks.noop.enqueue().result(timeout=30)
     connection.close()
     with own_server.outage("fast"):
-        harness.wait_until(
-            lambda: "no connection" in worker.log, "it has noticed", timeout=10
-        )
+        harness.says(worker, "no connection", timeout=10)
         assert worker.stop() == 0
     assert Worker.objects.get().status == "ACTIVE"  # nobody could be told
 
@@ -136,9 +128,7 @@ def test_a_worker_whose_tables_are_missing_says_to_migrate(
     worker = harness.worker()
     scheduler = harness.scheduler()
     for process in (worker, scheduler):
-        harness.wait_until(
-            lambda p=process: "manage.py migrate" in p.log, "it says what to do"
-        )
+        harness.says(process, "manage.py migrate")
     call_command("migrate", verbosity=0)
     assert tasks.noop.enqueue().result(timeout=30) is None
     assert worker.running
@@ -160,6 +150,12 @@ def test_every_connection_is_cut_again_and_again(harness: Harness, trace: Path) 
         time.sleep(0.15)
     assert not Attempt.objects.filter(outcome="LOST").exists()
     assert Attempt.objects.count() == 1500
+
+
+def _wait_for(harness: Harness, number: int) -> None:
+    harness.wait_until(
+        lambda: _completed() >= number, f"{number} are completed", timeout=60
+    )
 
 
 def _completed() -> int:
