@@ -117,6 +117,15 @@ class RunFailed(OrchestratorError, ExceptionGroup[TaskFailed]):
     def __init__(self, message: str, exceptions: Sequence[TaskFailed]) -> None:
         super().__init__(message)
 
+    @property
+    def errors(self) -> dict[str, TaskFailed]:
+        """The errors by the names of their tasks."""
+        return {
+            error.task: error
+            for error in self.exceptions
+            if isinstance(error, TaskFailed)
+        }
+
     def derive(self, excs: Sequence[TaskFailed]) -> RunFailed:  # type: ignore[override]
         """Keep the class when `except*` or `split` takes a part of the group."""
         return type(self)(self.message, excs)

@@ -31,7 +31,8 @@ from orchestrator.options import check_flag, check_name
 from orchestrator.policies import Retry
 from orchestrator.runs import RunHandle
 from orchestrator.submission import Prepared, numbered, submit, submit_many
-from orchestrator.workflows import WorkflowDefinition, prepared_call
+from orchestrator.targets import prepared_call
+from orchestrator.workflows import WorkflowDefinition
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -46,9 +46,9 @@ from orchestrator.exceptions import OrchestratorError
 from orchestrator.models import Queue, Run
 from orchestrator.runs import RunHandle
 from orchestrator.states import TaskRunStatus
+from orchestrator.targets import WorkflowTarget
 from orchestrator.tasks import TaskTarget
 from orchestrator.worker import execute
-from orchestrator.workflows import WorkflowTarget
 
 BATCH = 100
 

@@ -1,17 +1,15 @@
-"""Workflows: declaring them, and enqueueing their runs."""
+"""Workflows: declaring them and their tasks."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from datetime import timedelta
 from functools import cached_property
-from typing import Any, Generic, Literal, Protocol, TypeVar, overload
-
-from asgiref.sync import sync_to_async
+from typing import Any, Literal, Protocol, TypeVar, overload
 
 from orchestrator import options, registry
-from orchestrator.calls import Call, CallOptions, dump_metadata
+from orchestrator.calls import CallOptions, dump_metadata
 from orchestrator.codecs import Codec, codec_for, verify
 from orchestrator.conf import settings
 from orchestrator.context import Context
@@ -20,17 +18,13 @@ from orchestrator.engine import versions
 from orchestrator.engine.shapes import Shape
 from orchestrator.exceptions import InvalidDefinition, InvalidInput
 from orchestrator.policies import Retry
-from orchestrator.runs import RunHandle
 from orchestrator.serialization import Misfit, dumps, invalid
-from orchestrator.submission import Prepared, numbered, submit, submit_many
+from orchestrator.targets import MISSING, WorkflowTarget
 
 Input = TypeVar("Input")
 Output = TypeVar("Output")
 
-Outputs = dict[str, Any]  # a workflow's: those of its tasks that completed, by name
 Coroutines = Coroutine[Any, Any, Output]
-
-_NOTHING: Any = object()
 
 
 class TaskDecorator(Protocol[Input]):
@@ -45,103 +39,6 @@ class TaskDecorator(Protocol[Input]):
     def __call__(
         self, function: Callable[[Context[Input]], Output], /
     ) -> TaskDefinition[Input, Output]: ...
-
-
-class WorkflowTarget(Generic[Input]):
-    """A workflow with the options of a call: what `using` gives.
-
-    Enqueueing joins the caller's transaction: a rollback leaves nothing.
-    """
-
-    definition: WorkflowDefinition[Input]
-    options: CallOptions
-
-    def __init__(
-        self, definition: WorkflowDefinition[Input], options: CallOptions
-    ) -> None:
-        self.definition = definition
-        self.options = options
-
-    def using(
-        self,
-        *,
-        priority: int | None = None,
-        run_after: datetime | None = None,
-        queue_name: str | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        tenant: str | None = None,
-    ) -> WorkflowTarget[Input]:
-        """The workflow with other options for the runs enqueued by it.
-
-        `priority` is -100 to 100, larger is first; `run_after` an aware datetime;
-        `queue_name` is for all tasks of the run; `metadata` is laid over what there
-        is already; `tenant` labels the run. Raises InvalidInput.
-        """
-        options = self.options.using(
-            priority=priority,
-            run_after=run_after,
-            queue_name=queue_name,
-            metadata=metadata,
-            tenant=tenant,
-        )
-        return WorkflowTarget(self.definition, options)
-
-    @overload
-    def enqueue(self: WorkflowTarget[None]) -> RunHandle[Outputs]: ...
-
-    @overload
-    def enqueue(self, input: Input) -> RunHandle[Outputs]: ...
-
-    def enqueue(self, input: Any = _NOTHING) -> RunHandle[Outputs]:
-        """Create a run; raises InvalidInput with the path of what does not fit."""
-        return self._enqueue(input)
-
-    @overload
-    async def aenqueue(self: WorkflowTarget[None]) -> RunHandle[Outputs]: ...
-
-    @overload
-    async def aenqueue(self, input: Input) -> RunHandle[Outputs]: ...
-
-    async def aenqueue(self, input: Any = _NOTHING) -> RunHandle[Outputs]:
-        """`enqueue` for async callers."""
-        return await sync_to_async(self._enqueue)(input)
-
-    @overload
-    def bind(self: WorkflowTarget[None]) -> Call[Outputs]: ...
-
-    @overload
-    def bind(self, input: Input) -> Call[Outputs]: ...
-
-    def bind(self, input: Any = _NOTHING) -> Call[Outputs]:
-        """A call to enqueue later; raises InvalidInput as `enqueue` does."""
-        text = self.definition.encode_input(input)
-        return Call(self.definition, text, self.options)
-
-    def enqueue_many(
-        self, inputs: Iterable[Input | Call[Outputs]]
-    ) -> list[RunHandle[Outputs]]:
-        """Create a run for each input, or call made by `bind`: all, or none.
-
-        Raises InvalidInput with the index of the one that does not fit.
-        """
-        calls = list(numbered(inputs, self._prepared))
-        return [RunHandle(run_id) for run_id in submit_many(self.definition, calls)]
-
-    async def aenqueue_many(
-        self, inputs: Iterable[Input | Call[Outputs]]
-    ) -> list[RunHandle[Outputs]]:
-        """`enqueue_many` for async callers."""
-        return await sync_to_async(self.enqueue_many)(inputs)
-
-    def _enqueue(self, input: Any) -> RunHandle[Outputs]:
-        definition = self.definition
-        text = definition.encode_input(input)
-        return RunHandle(submit(definition, self.options, text))
-
-    def _prepared(self, item: Any) -> Prepared:
-        if isinstance(item, Call):
-            return prepared_call(self.definition, item)
-        return self.options, self.definition.encode_input(item)
 
 
 class WorkflowDefinition(WorkflowTarget[Input]):
@@ -309,32 +206,22 @@ class WorkflowDefinition(WorkflowTarget[Input]):
             raise InvalidDefinition(str(error)) from None
         self.shape  # noqa: B018 - raises without tasks
 
-    def encode_input(self, input: Any = _NOTHING) -> str:
+    def encode_input(self, input: Any = MISSING) -> str:
         """The input as JSON text; raises InvalidInput with the path."""
         what = f"Input of {self.name}"
         if self.input_codec is None:
-            if input is not _NOTHING and input is not None:
+            if input is not MISSING and input is not None:
                 raise InvalidInput(
                     f"{what}: it takes none; declare input= to take one."
                 )
             return "null"
-        if input is _NOTHING:
+        if input is MISSING:
             raise InvalidInput(f"{what} is missing; give {self.input_codec.name}.")
         try:
             plain = self.input_codec.encode(input)
         except Misfit as misfit:
             raise invalid(misfit, what=what) from None
         return dumps(plain, limit=settings.max_input_bytes, what=what)
-
-
-def prepared_call(definition: WorkflowDefinition[Any], call: Call[Any]) -> Prepared:
-    """A call of this workflow, ready to be submitted; raises InvalidInput."""
-    if call.definition is not definition:
-        raise InvalidInput(
-            f"It is bound to {call.definition.name!r}, not to {definition.name!r}; "
-            "enqueue it with its own target."
-        )
-    return call.options, call.input
 
 
 @overload

@@ -15,6 +15,8 @@ import psycopg
 import pytest
 from django.db import connections
 
+from orchestrator import registry
+
 SLOTS = Path(__file__).resolve().parent.parent / ".sample" / "test-slots"
 
 
@@ -108,3 +110,10 @@ def second_connection() -> Iterator[Callable[[], psycopg.Connection[Any]]]:
     yield connect
     for connection in opened:
         connection.close()
+
+
+@pytest.fixture
+def own_definitions() -> Iterator[None]:
+    """Forget, after the test, the workflows and tasks that it declares."""
+    with registry.isolated():
+        yield

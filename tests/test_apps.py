@@ -1,25 +1,22 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from django.core.management import call_command
 from django.db import connection
 
-from orchestrator import registry, task
+from orchestrator import task
 from orchestrator.apps import register_definitions
 from orchestrator.models import Queue, Task, Workflow, WorkflowVersion
 
-pytestmark = pytest.mark.django_db
+pytestmark = [
+    pytest.mark.usefixtures("own_definitions"),
+    pytest.mark.django_db,
+]
 
 
-@pytest.fixture(autouse=True)
-def _own_definitions() -> Iterator[None]:
-    with registry.isolated():
-        yield
-
-
-def test_migrating_registers_what_the_project_declares():
+def test_migrating_registers_what_the_project_declares() -> None:
     @task(queue_name="brand-new")
     def fresh() -> None:
         """Said in a line."""
@@ -36,7 +33,7 @@ def test_migrating_registers_what_the_project_declares():
     assert WorkflowVersion.objects.filter(workflow=workflow).count() == 1
 
 
-def test_another_database_is_none_of_its_business():
+def test_another_database_is_none_of_its_business() -> None:
     @task
     def fresh() -> None: ...
 
@@ -44,7 +41,7 @@ def test_another_database_is_none_of_its_business():
     assert not Workflow.objects.filter(name="fresh").exists()
 
 
-def test_a_database_without_the_tables_is_left_alone():
+def test_a_database_without_the_tables_is_left_alone() -> None:
     with connection.cursor() as cursor:
         cursor.execute("ALTER TABLE orchestrator_task RENAME TO elsewhere")
     register_definitions(using="default")
@@ -52,7 +49,7 @@ def test_a_database_without_the_tables_is_left_alone():
         cursor.execute("ALTER TABLE elsewhere RENAME TO orchestrator_task")
 
 
-def test_a_table_that_a_later_migration_completes_stops_nothing(caplog):
+def test_a_table_that_a_later_migration_completes_stops_nothing(caplog: Any) -> None:
     @task
     def fresh() -> None: ...
 

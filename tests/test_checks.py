@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,13 +9,9 @@ from django.core.checks import run_checks
 from django.db import OperationalError, connection, connections
 from django.test import override_settings
 
-from orchestrator import Context, checks, registry, workflow
+from orchestrator import Context, checks, workflow
 
-
-@pytest.fixture(autouse=True)
-def _own_definitions() -> Iterator[None]:
-    with registry.isolated():
-        yield
+pytestmark = pytest.mark.usefixtures("own_definitions")
 
 
 def found(check: checks.Check, **options: Any) -> dict[str | None, str]:
@@ -25,7 +20,7 @@ def found(check: checks.Check, **options: Any) -> dict[str | None, str]:
 
 
 @pytest.mark.django_db
-def test_the_sample_project_passes():
+def test_the_sample_project_passes() -> None:
     ours = [
         message
         for message in run_checks(databases=["default"])
@@ -35,14 +30,14 @@ def test_the_sample_project_passes():
 
 
 @override_settings(ORCHESTRATOR={"HEART_BEAT": 1})
-def test_e001_a_wrong_setting_is_found_and_stops_no_other_check():
+def test_e001_a_wrong_setting_is_found_and_stops_no_other_check() -> None:
     messages = {m.id: m.msg for m in run_checks() if "orchestrator" in (m.id or "")}
     assert list(messages) == ["orchestrator.E001"]
     assert "did you mean 'HEARTBEAT'?" in messages["orchestrator.E001"]
 
 
 @override_settings(ORCHESTRATOR={"DATABASE": "jobs"})
-def test_e002_a_database_that_is_not_there_is_named():
+def test_e002_a_database_that_is_not_there_is_named() -> None:
     message = found(checks.check_settings)["orchestrator.E002"]
     assert "'jobs', which DATABASES does not have" in message
     assert "'default'" in message
@@ -50,7 +45,7 @@ def test_e002_a_database_that_is_not_there_is_named():
         assert found(check) == {}
 
 
-def test_e003_another_database_is_refused(monkeypatch):
+def test_e003_another_database_is_refused(monkeypatch: Any) -> None:
     wrapper = connections["default"]
     monkeypatch.setattr(wrapper, "vendor", "sqlite")
     monkeypatch.setattr(wrapper, "display_name", "SQLite")
@@ -59,7 +54,7 @@ def test_e003_another_database_is_refused(monkeypatch):
     assert "django.db.backends.postgresql" in message
 
 
-def test_e004_psycopg2_is_refused(monkeypatch):
+def test_e004_psycopg2_is_refused(monkeypatch: Any) -> None:
     from django.db.backends.postgresql import psycopg_any
 
     monkeypatch.setattr(psycopg_any, "is_psycopg3", False)
@@ -67,20 +62,20 @@ def test_e004_psycopg2_is_refused(monkeypatch):
 
 
 @pytest.mark.django_db
-def test_e005_an_old_server_is_refused(monkeypatch):
+def test_e005_an_old_server_is_refused(monkeypatch: Any) -> None:
     monkeypatch.setattr(checks, "OLDEST", 1_000_000)
     message = found(checks.check_server, databases=["default"])["orchestrator.E005"]
     assert "needs 15 or newer" in message
     assert "Upgrade" in message
 
 
-def test_the_server_is_asked_only_where_databases_are_checked():
+def test_the_server_is_asked_only_where_databases_are_checked() -> None:
     # No database access is allowed in this test.
     assert found(checks.check_server) == {}
     assert found(checks.check_server, databases=["other"]) == {}
 
 
-def test_a_server_that_is_down_is_no_finding(monkeypatch):
+def test_a_server_that_is_down_is_no_finding(monkeypatch: Any) -> None:
     def down(*args: object) -> None:
         raise OperationalError("down")
 
@@ -90,7 +85,7 @@ def test_a_server_that_is_down_is_no_finding(monkeypatch):
 
 @pytest.mark.django_db
 @override_settings(ORCHESTRATOR={"PARTITION_BY": "month"})
-def test_w002_a_role_that_cannot_make_partitions_is_warned_of():
+def test_w002_a_role_that_cannot_make_partitions_is_warned_of() -> None:
     with connection.cursor() as cursor:
         cursor.execute("CREATE ROLE poor")
         cursor.execute("SET ROLE poor")
@@ -106,7 +101,7 @@ class Odd:
     things: set[int]
 
 
-def test_e006_definitions_that_cannot_work_are_named():
+def test_e006_definitions_that_cannot_work_are_named() -> None:
     workflow("empty")
     odd = workflow("odd", input=Odd)
     odd.task(name="a")(lambda ctx: None)
@@ -130,7 +125,7 @@ class Split:
 
 
 @override_settings(DATABASE_ROUTERS=[Split()])
-def test_e007_a_router_that_splits_the_tables_is_refused():
+def test_e007_a_router_that_splits_the_tables_is_refused() -> None:
     message = found(checks.check_routers)["orchestrator.E007"]
     assert "AuditEntry is routed to the database 'replica'" in message
 
@@ -143,7 +138,9 @@ def test_e007_a_router_that_splits_the_tables_is_refused():
         (["orchestrator"], False),
     ],
 )
-def test_w001_channels_before_us_is_warned_of(monkeypatch, names, warned):
+def test_w001_channels_before_us_is_warned_of(
+    monkeypatch: Any, names: Any, warned: Any
+) -> None:
     class Config:
         def __init__(self, name: str) -> None:
             self.name = name

@@ -17,6 +17,7 @@ from typing import (
     NotRequired,
     Required,
     TypedDict,
+    cast,
 )
 
 import pydantic
@@ -127,7 +128,7 @@ VALUES: list[tuple[Any, Any]] = [
 
 
 @pytest.mark.parametrize(("kind", "value"), VALUES, ids=str)
-def test_a_value_survives_json(kind, value):
+def test_a_value_survives_json(kind: Any, value: Any) -> None:
     codec = codec_for(kind)
     verify(codec)
     decoded = codec.decode(json.loads(json.dumps(codec.encode(value))))
@@ -146,7 +147,7 @@ def test_a_value_survives_json(kind, value):
         level=st.sampled_from(Level),
     )
 )
-def test_scalars_that_json_lacks_survive_as_strings(sale):
+def test_scalars_that_json_lacks_survive_as_strings(sale: Any) -> None:
     codec = codec_for(Sale)
     plain = codec.encode(sale)
     assert codec.decode(json.loads(json.dumps(plain))) == sale
@@ -157,7 +158,7 @@ def test_scalars_that_json_lacks_survive_as_strings(sale):
     [
         (
             Tree,
-            Tree("a", [Tree("b", [Tree(3)])]),
+            Tree("a", [Tree("b", [Tree(cast(Any, 3))])]),
             "$.children[0].children[0].name",
             "int 3",
         ),
@@ -178,14 +179,16 @@ def test_scalars_that_json_lacks_survive_as_strings(sale):
         (Person, {"home": {"street": "s"}}, "$", "lacks 'name'"),
         (Person, {"name": "n", "age": 3}, "$", "'age'"),
         (Person, {"name": "n", "home": {"street": 1}}, "$.home.street", "a string"),
-        (Tree | None, Tree(1), "$.name", "a string"),
+        (Tree | None, Tree(cast(Any, 1)), "$.name", "a string"),
         (int | str, 1.5, "$", "or"),
         (Model, {"x": 1}, "$", "a Model"),
         (dt.date, dt.datetime(2026, 1, 1), "$", "a date"),
         (float, 10**400, "$", "fits a float"),
     ],
 )
-def test_what_does_not_fit_is_refused_with_its_path(kind, value, path, word):
+def test_what_does_not_fit_is_refused_with_its_path(
+    kind: Any, value: Any, path: Any, word: Any
+) -> None:
     with pytest.raises(Misfit) as raised:
         codec_for(kind).encode(value)
     assert raised.value.path == path
@@ -217,20 +220,20 @@ def test_what_does_not_fit_is_refused_with_its_path(kind, value, path, word):
     ],
 )
 def test_stored_json_that_no_longer_fits_is_refused_with_its_path(
-    kind, stored, path, word
-):
+    kind: Any, stored: Any, path: Any, word: Any
+) -> None:
     with pytest.raises(Misfit) as raised:
         codec_for(kind).decode(stored)
     assert raised.value.path == path
     assert word in raised.value.problem
 
 
-def test_stored_members_that_a_class_no_longer_has_are_left_out():
+def test_stored_members_that_a_class_no_longer_has_are_left_out() -> None:
     assert codec_for(Tree).decode({"name": "a", "gone": 1}) == Tree("a")
     assert codec_for(Person).decode({"name": "n", "gone": 1}) == {"name": "n"}
 
 
-def test_a_subclass_is_refused_rather_than_cut_down():
+def test_a_subclass_is_refused_rather_than_cut_down() -> None:
     @dataclass(frozen=True)
     class Oak(Tree):
         rings: int = 0
@@ -280,25 +283,25 @@ class Unresolvable:
     ],
     ids=str,
 )
-def test_a_type_without_a_place_in_json_is_refused(kind):
+def test_a_type_without_a_place_in_json_is_refused(kind: Any) -> None:
     with pytest.raises(InvalidDefinition, match=r"Use|Declare|Import"):
         verify(codec_for(kind))
 
 
-def test_a_class_may_contain_itself():
+def test_a_class_may_contain_itself() -> None:
     verify(codec_for(Tree))
 
 
-def test_any_in_a_union_is_anything():
+def test_any_in_a_union_is_anything() -> None:
     assert codec_for(Any | None).encode({"a": 1}) == {"a": 1}
 
 
-def test_a_float_takes_ints_and_gives_floats():
+def test_a_float_takes_ints_and_gives_floats() -> None:
     encoded = codec_for(float).encode(3)
     assert isinstance(encoded, float)
     assert math.isclose(codec_for(float).decode(3), 3.0)
 
 
-def test_fields_that_the_constructor_does_not_take_are_not_stored():
+def test_fields_that_the_constructor_does_not_take_are_not_stored() -> None:
     assert "length" in {field.name for field in dataclasses.fields(Tree)}
     assert "length" not in codec_for(Tree).encode(Tree("a"))

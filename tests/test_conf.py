@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import FrozenInstanceError
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.test import override_settings
@@ -12,7 +13,7 @@ from orchestrator.exceptions import SettingsError
 
 
 @override_settings(ORCHESTRATOR={})
-def test_defaults_are_those_of_the_documentation():
+def test_defaults_are_those_of_the_documentation() -> None:
     assert settings.database == "default"
     assert settings.heartbeat == timedelta(seconds=5)
     assert settings.lost_after == timedelta(seconds=30)
@@ -21,7 +22,7 @@ def test_defaults_are_those_of_the_documentation():
 
 
 @override_settings(ORCHESTRATOR={"LOST_BUDGET": 7})
-def test_settings_follow_override_settings():
+def test_settings_follow_override_settings() -> None:
     assert settings.lost_budget == 7
     with override_settings(ORCHESTRATOR={"LOST_BUDGET": 8}):
         assert settings.lost_budget == 8
@@ -29,7 +30,7 @@ def test_settings_follow_override_settings():
 
 
 @override_settings()
-def test_a_project_without_the_setting_gets_the_defaults():
+def test_a_project_without_the_setting_gets_the_defaults() -> None:
     from django.conf import settings as django_settings
 
     del django_settings.ORCHESTRATOR
@@ -55,7 +56,7 @@ def test_a_project_without_the_setting_gets_the_defaults():
         (["DATABASE"], ["dictionary"]),
     ],
 )
-def test_a_wrong_setting_is_named_with_the_next_step(options, words):
+def test_a_wrong_setting_is_named_with_the_next_step(options: Any, words: Any) -> None:
     with (
         override_settings(ORCHESTRATOR=options),
         pytest.raises(SettingsError) as raised,
@@ -65,15 +66,15 @@ def test_a_wrong_setting_is_named_with_the_next_step(options, words):
         assert word in str(raised.value)
 
 
-def test_every_wrong_setting_is_told_at_once():
+def test_every_wrong_setting_is_told_at_once() -> None:
     assert len(conf.problems({"A": 1, "B": 2, "HEARTBEAT": 5})) == 3
 
 
-def test_loaded_settings_are_frozen():
+def test_loaded_settings_are_frozen() -> None:
     with pytest.raises(FrozenInstanceError):
         conf.Settings().database = "other"  # type: ignore[misc]
 
 
-def test_an_unknown_attribute_is_an_attribute_error():
+def test_an_unknown_attribute_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError):
         _ = settings.no_such_setting  # type: ignore[attr-defined]

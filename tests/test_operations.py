@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -18,15 +17,9 @@ from orchestrator.operations import RunFilter
 from orchestrator.testing import drain
 
 pytestmark = [
-    pytest.mark.usefixtures("_own_definitions"),
+    pytest.mark.usefixtures("own_definitions"),
     pytest.mark.django_db,
 ]
-
-
-@pytest.fixture
-def _own_definitions() -> Iterator[None]:
-    with registry.isolated():
-        yield
 
 
 @pytest.fixture
@@ -55,8 +48,8 @@ CALLS: list[tuple[str, Any]] = [
 
 @pytest.mark.parametrize(("permission", "call"), CALLS)
 def test_an_actor_needs_the_permission_and_nothing_happens_without(
-    halve, permission, call
-):
+    halve: Any, permission: Any, call: Any
+) -> None:
     handle = halve.enqueue(0)
     others = {name for name, _ in CALLS} - {permission}
     for actor in (user(*others), AnonymousUser()):
@@ -66,7 +59,7 @@ def test_an_actor_needs_the_permission_and_nothing_happens_without(
     assert not AuditEntry.objects.exists()
 
 
-def test_cancel_says_who_and_why_in_one_transaction_with_the_effect(halve):
+def test_cancel_says_who_and_why_in_one_transaction_with_the_effect(halve: Any) -> None:
     handles = halve.enqueue_many([halve.bind(1), halve.bind(2)])
     actor = user("cancel_run")
     done = operations.cancel_runs(
@@ -89,7 +82,7 @@ def test_cancel_says_who_and_why_in_one_transaction_with_the_effect(halve):
     assert entry.reason == "no longer needed"
 
 
-def test_a_rollback_takes_the_audit_entry_along(halve):
+def test_a_rollback_takes_the_audit_entry_along(halve: Any) -> None:
     handle = halve.enqueue(1)
     with transaction.atomic():
         operations.cancel_runs(RunFilter(ids=[handle.id]), reason="x")
@@ -98,14 +91,14 @@ def test_a_rollback_takes_the_audit_entry_along(halve):
     assert not AuditEntry.objects.exists()
 
 
-def test_what_has_ended_is_not_cancelled(halve):
+def test_what_has_ended_is_not_cancelled(halve: Any) -> None:
     handle = halve.enqueue(1)
     drain()
     assert operations.cancel_runs(RunFilter(ids=[handle.id]), reason="x") == []
     assert not AuditEntry.objects.exists()
 
 
-def test_retry_runs_reopens_those_that_failed(halve):
+def test_retry_runs_reopens_those_that_failed(halve: Any) -> None:
     failed, fine, queued = halve.enqueue(0), halve.enqueue(1), None
     drain()
     queued = halve.enqueue(0)
@@ -117,7 +110,7 @@ def test_retry_runs_reopens_those_that_failed(halve):
     assert drain() == 3
 
 
-def test_retry_run_says_why_not(halve):
+def test_retry_run_says_why_not(halve: Any) -> None:
     handle = halve.enqueue(1)
     with pytest.raises(IllegalTransition, match="not ended"):
         operations.retry_run(handle.id)
@@ -126,7 +119,7 @@ def test_retry_run_says_why_not(halve):
     assert not AuditEntry.objects.exists()
 
 
-def test_rerun_runs_uses_the_current_version(halve):
+def test_rerun_runs_uses_the_current_version(halve: Any) -> Any:
     old = halve.using(priority=3).enqueue(4)
     drain()
     with registry.isolated():
@@ -148,7 +141,7 @@ def test_rerun_runs_uses_the_current_version(halve):
         operations.rerun_runs(RunFilter(ids=[old.id, uuid.uuid4()]))
 
 
-def test_reprioritise_moves_what_waits(halve):
+def test_reprioritise_moves_what_waits(halve: Any) -> None:
     first, second = halve.enqueue(1), halve.enqueue(2)
     operations.reprioritise_runs(RunFilter(ids=[second.id]), priority=50)
     items = QueueItem.objects.order_by("position").values_list("run_id", flat=True)
@@ -156,7 +149,7 @@ def test_reprioritise_moves_what_waits(halve):
     assert AuditEntry.objects.get().data == {"priority": 50}
 
 
-def test_a_filter_matches_what_has_all_that_is_given(halve):
+def test_a_filter_matches_what_has_all_that_is_given(halve: Any) -> Any:
     @task
     def other() -> None: ...
 
@@ -199,12 +192,16 @@ def test_a_filter_matches_what_has_all_that_is_given(halve):
         ({"since": datetime(2026, 1, 1)}, "naive"),
     ],
 )
-def test_a_filter_that_says_nothing_useful_is_refused(criteria, words):
+def test_a_filter_that_says_nothing_useful_is_refused(
+    criteria: Any, words: Any
+) -> None:
     with pytest.raises(InvalidFilter, match=words):
         RunFilter(**criteria)
 
 
-def test_a_filter_of_too_many_runs_changes_nothing(halve, monkeypatch):
+def test_a_filter_of_too_many_runs_changes_nothing(
+    halve: Any, monkeypatch: Any
+) -> None:
     monkeypatch.setattr(operations, "LIMIT", 2)
     handles = halve.enqueue_many([halve.bind(1)] * 3)
     with pytest.raises(TooManyRuns, match="more than 2 runs"):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,24 +14,24 @@ from orchestrator.policies import Retry
 SECOND = timedelta(seconds=1)
 
 
-def test_delays_grow_by_the_factor_up_to_the_maximum():
+def test_delays_grow_by_the_factor_up_to_the_maximum() -> None:
     retry = Retry(9, initial=SECOND, factor=3, max=20 * SECOND, jitter=False)
     delays = [retry.delay(number) for number in range(1, 6)]
     assert delays == [SECOND * seconds for seconds in (1, 3, 9, 20, 20)]
 
 
-def test_a_number_retries_without_a_delay():
+def test_a_number_retries_without_a_delay() -> None:
     retry = Retry.of(3)
     assert retry.attempts == 3
     assert retry.delay(2) == timedelta(0)
 
 
-def test_a_policy_stays_what_it_is():
+def test_a_policy_stays_what_it_is() -> None:
     retry = Retry(2)
     assert Retry.of(retry) is retry
 
 
-def test_jitter_takes_a_random_part_and_never_nothing():
+def test_jitter_takes_a_random_part_and_never_nothing() -> None:
     retry = Retry(1, initial=8 * SECOND)
     assert retry.delay(1, random=lambda: 0.0) == 8 * SECOND
     assert retry.delay(1, random=lambda: 0.75) == 2 * SECOND
@@ -45,8 +46,8 @@ def test_jitter_takes_a_random_part_and_never_nothing():
     jitter=st.booleans(),
 )
 def test_a_delay_never_overflows_and_never_exceeds_the_maximum(
-    number, initial, ceiling, factor, jitter
-):
+    number: Any, initial: Any, ceiling: Any, factor: Any, jitter: Any
+) -> None:
     initial, ceiling = sorted([initial, ceiling])
     retry = Retry(1, initial=initial, factor=factor, max=ceiling, jitter=jitter)
     assert timedelta(0) < retry.delay(number) <= ceiling
@@ -62,13 +63,13 @@ def test_a_delay_never_overflows_and_never_exceeds_the_maximum(
         jitter=st.booleans(),
     )
 )
-def test_a_policy_survives_json(retry):
+def test_a_policy_survives_json(retry: Any) -> None:
     data = retry.to_dict()
     assert Retry.from_dict(json.loads(json.dumps(data))) == retry
     assert Retry.from_dict(data).to_dict() == data
 
 
-def test_what_is_absent_in_data_has_its_default():
+def test_what_is_absent_in_data_has_its_default() -> None:
     assert Retry.from_dict({"attempts": 0}) == Retry(0)
 
 
@@ -88,6 +89,6 @@ def test_what_is_absent_in_data_has_its_default():
         {"attempts": 1, "factor": float("nan")},
     ],
 )
-def test_a_policy_that_cannot_work_is_refused(options):
+def test_a_policy_that_cannot_work_is_refused(options: Any) -> None:
     with pytest.raises(InvalidDefinition, match=r"give|write"):
         Retry(**options)

@@ -6,20 +6,20 @@ import sys
 import orchestrator
 
 
-def test_at_most_thirty_names_are_public_and_each_is_there():
+def test_at_most_thirty_names_are_public_and_each_is_there() -> None:
     assert len(orchestrator.__all__) <= 30
     assert len(set(orchestrator.__all__)) == len(orchestrator.__all__)
     for name in orchestrator.__all__:
         assert getattr(orchestrator, name) is not None
 
 
-def test_every_public_name_says_what_it_is():
+def test_every_public_name_says_what_it_is() -> None:
     for name in orchestrator.__all__:
         if name != "UNCHANGED":
             assert getattr(orchestrator, name).__doc__, name
 
 
-def test_importing_the_package_loads_no_model_and_needs_no_app():
+def test_importing_the_package_loads_no_model_and_needs_no_app() -> None:
     program = """
 import sys
 from django.conf import settings

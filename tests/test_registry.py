@@ -9,7 +9,7 @@ from orchestrator import InvalidDefinition, registry, task, workflow
 from orchestrator.exceptions import UnknownWorkflow
 
 
-def test_the_sample_and_the_tests_were_discovered():
+def test_the_sample_and_the_tests_were_discovered() -> None:
     names = registry.workflows()
     assert "index-distribution" in names
     assert "noop" in names
@@ -17,14 +17,14 @@ def test_the_sample_and_the_tests_were_discovered():
     assert shapes == set(names)
 
 
-def test_tasks_are_found_by_their_id():
+def test_tasks_are_found_by_their_id() -> None:
     for definition in registry.workflows().values():
         for node in definition.shape.tasks:
             assert registry.task(node.id) is definition.tasks[node.name]
     assert registry.task(7) is None
 
 
-def test_a_task_declared_later_is_found():
+def test_a_task_declared_later_is_found() -> None:
     with registry.isolated():
         registry.task(7)
 
@@ -40,7 +40,7 @@ def test_a_task_declared_later_is_found():
         assert registry.task(wf.shape.tasks[1].id) is second
 
 
-def test_isolated_undoes_what_the_block_declares():
+def test_isolated_undoes_what_the_block_declares() -> None:
     before = registry.workflows()
     with registry.isolated():
 
@@ -51,12 +51,12 @@ def test_isolated_undoes_what_the_block_declares():
     assert registry.workflows() == before
 
 
-def test_an_unknown_workflow_is_named():
+def test_an_unknown_workflow_is_named() -> None:
     with pytest.raises(UnknownWorkflow, match="'nothing' is declared"):
         registry.workflow("nothing")
 
 
-def test_the_message_about_two_of_one_name_has_both_modules():
+def test_the_message_about_two_of_one_name_has_both_modules() -> None:
     other = ModuleType("shop.workflows")
     sys.modules["shop.workflows"] = other
     code = "from orchestrator import workflow\nworkflow('same')"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from typing import Any
 
 import pytest
 from django.db import connection
@@ -47,14 +48,14 @@ def write(value: object) -> str:
 
 
 @given(JSON)
-def test_json_survives_unchanged(value):
+def test_json_survives_unchanged(value: Any) -> None:
     assert loads(write(value)) == value
 
 
 @pytest.mark.django_db
 @settings(deadline=None, max_examples=200)
 @given(ANYTHING)
-def test_what_is_written_can_be_stored_and_read(value):
+def test_what_is_written_can_be_stored_and_read(value: Any) -> None:
     try:
         text = dumps(value, limit=LIMIT, what="Output", sanitise=True)
     except InvalidOutput:
@@ -85,7 +86,9 @@ def test_what_is_written_can_be_stored_and_read(value):
         ([b"bytes"], "$[0]", "bytes"),
     ],
 )
-def test_what_cannot_be_stored_is_refused_with_its_path(value, path, word):
+def test_what_cannot_be_stored_is_refused_with_its_path(
+    value: Any, path: Any, word: Any
+) -> None:
     with pytest.raises(InvalidInput) as raised:
         write(value)
     assert raised.value.path == path
@@ -93,25 +96,25 @@ def test_what_cannot_be_stored_is_refused_with_its_path(value, path, word):
     assert word in str(raised.value)
 
 
-def test_a_literal_backslash_u_is_text_like_any_other():
+def test_a_literal_backslash_u_is_text_like_any_other() -> None:
     assert loads(write("\\u0000 \\ud800")) == "\\u0000 \\ud800"
 
 
-def test_subclasses_of_json_types_are_what_they_extend():
+def test_subclasses_of_json_types_are_what_they_extend() -> None:
     class Loud(str):
         __slots__ = ()
 
     assert loads(write({Loud("a"): Loud("b"), "t": (1, 2)})) == {"a": "b", "t": [1, 2]}
 
 
-def test_a_value_that_contains_itself_is_refused():
+def test_a_value_that_contains_itself_is_refused() -> None:
     value: list[object] = []
     value.append(value)
     with pytest.raises(InvalidInput, match="contains itself"):
         write(value)
 
 
-def test_nesting_is_allowed_up_to_its_limit():
+def test_nesting_is_allowed_up_to_its_limit() -> Any:
     def nested(levels: int) -> object:
         return [nested(levels - 1)] if levels else 0
 
@@ -124,30 +127,30 @@ def test_nesting_is_allowed_up_to_its_limit():
             write({"a": [[]]})
 
 
-def test_size_is_what_is_stored_as_utf8():
+def test_size_is_what_is_stored_as_utf8() -> None:
     assert dumps("é" * 10, limit=22, what="Input")
     with pytest.raises(InvalidInput, match="22 bytes as JSON, more than the 21"):
         dumps("é" * 10, limit=21, what="Input")
 
 
-def test_an_output_is_made_safe_where_it_can_be():
+def test_an_output_is_made_safe_where_it_can_be() -> None:
     value = {"a\0b": ["x\0", "\ud800é", {"n": 1.5}]}
     text = dumps(value, limit=LIMIT, what="Output", sanitise=True)
     assert loads(text) == {"a\ufffdb": ["x\ufffd", "\ufffdé", {"n": 1.5}]}
 
 
-def test_an_output_whose_keys_would_collide_is_refused():
+def test_an_output_whose_keys_would_collide_is_refused() -> None:
     with pytest.raises(InvalidOutput, match="two keys"):
         dumps({"a\0": 1, "a\ufffd": 2}, limit=LIMIT, what="Output", sanitise=True)
 
 
 @given(st.text(), st.integers(min_value=0, max_value=300))
-def test_shortened_text_keeps_to_its_limit(text, limit):
+def test_shortened_text_keeps_to_its_limit(text: Any, limit: Any) -> None:
     data = shortened(text, limit).encode("utf-8", "replace")
     assert len(data) <= max(limit, 3)
 
 
-def test_shortened_text_keeps_head_and_tail():
+def test_shortened_text_keeps_head_and_tail() -> None:
     text = shortened("head" + "x" * 1000 + "tail", 300)
     assert text.startswith("head")
     assert text.endswith("tail")
@@ -222,7 +225,7 @@ ZOO = [
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("error", ZOO, ids=range(len(ZOO)))
-def test_every_exception_can_be_stored(error):
+def test_every_exception_can_be_stored(error: Any) -> None:
     text = error_json(error)
     assert len(text.encode()) <= 64 * 1024
     found = json.loads(text)
@@ -233,7 +236,7 @@ def test_every_exception_can_be_stored(error):
         cursor.execute("SELECT %s::jsonb", [text])
 
 
-def test_an_error_says_its_type_message_and_where():
+def test_an_error_says_its_type_message_and_where() -> None:
     def broken() -> None:
         raise LookupError("gone")
 
@@ -245,14 +248,14 @@ def test_an_error_says_its_type_message_and_where():
     assert error_dict(NeedsTwo(1, 2))["type"] == f"{__name__}.NeedsTwo"
 
 
-def test_a_long_error_keeps_its_head_and_its_tail():
+def test_a_long_error_keeps_its_head_and_its_tail() -> None:
     error = ValueError("head" + "x" * 1_000_000 + "tail")
     message = error_dict(error)["message"]
     assert message.startswith("head")
     assert message.endswith("tail")
 
 
-def test_frames_of_the_engine_above_the_task_are_left_out():
+def test_frames_of_the_engine_above_the_task_are_left_out() -> None:
     namespace = {"__name__": "orchestrator.worker.execute"}
     exec("def run(task): task()", namespace)
 
@@ -269,5 +272,5 @@ def test_frames_of_the_engine_above_the_task_are_left_out():
     assert "in run" not in trace
 
 
-def test_safe_repr_survives_what_it_shows():
+def test_safe_repr_survives_what_it_shows() -> None:
     assert serialization.safe_repr(ReprRaises()) == "<ReprRaises whose repr() failed>"

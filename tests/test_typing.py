@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mypy import api
@@ -37,11 +38,11 @@ def findings() -> dict[str, dict[int, set[str]]]:
     return found
 
 
-def test_a_right_program_has_no_finding(findings):
+def test_a_right_program_has_no_finding(findings: Any) -> None:
     assert findings["right"] == {}
 
 
-def test_a_wrong_program_fails_at_the_marked_lines_alone(findings):
+def test_a_wrong_program_fails_at_the_marked_lines_alone(findings: Any) -> None:
     lines = (PROGRAMS / "wrong.py").read_text().splitlines()
     marked = {
         number: mark[1]

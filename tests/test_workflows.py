@@ -2,33 +2,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import transaction
 from django.test import override_settings
-from django.utils import timezone
 
 from orchestrator import (
     Context,
     InvalidDefinition,
-    InvalidInput,
     Retry,
     registry,
     task,
     workflow,
 )
-from orchestrator.engine.shapes import queue_id
-from orchestrator.models import DelayedItem, Queue, QueueItem, Run, TaskRun, Wait
 
-pytestmark = pytest.mark.usefixtures("_own_definitions")
-
-
-@pytest.fixture
-def _own_definitions() -> Iterator[None]:
-    with registry.isolated():
-        yield
+pytestmark = pytest.mark.usefixtures("own_definitions")
 
 
 @dataclass(frozen=True)
@@ -51,10 +40,7 @@ def make(name: str = "index", **options: Any) -> Any:
     return wf
 
 
-# Declaring.
-
-
-def test_a_task_is_declared_with_and_without_parentheses():
+def test_a_task_is_declared_with_and_without_parentheses() -> None:
     wf = workflow("w")
 
     @wf.task
@@ -73,7 +59,7 @@ def test_a_task_is_declared_with_and_without_parentheses():
     assert c.isolated
 
 
-def test_the_shape_has_every_option():
+def test_the_shape_has_every_option() -> None:
     wf = workflow("w", queue_name="docs", priority=7, description="Words.")
 
     @wf.task
@@ -101,7 +87,7 @@ def test_the_shape_has_every_option():
     assert not b.is_async
 
 
-def test_the_digest_follows_the_shape_and_not_the_words():
+def test_the_digest_follows_the_shape_and_not_the_words() -> None:
     with registry.isolated():
         plain = make().shape
     with registry.isolated():
@@ -113,7 +99,7 @@ def test_the_digest_follows_the_shape_and_not_the_words():
     assert plain.workflow_id == changed.workflow_id
 
 
-def test_a_task_added_later_is_part_of_the_shape():
+def test_a_task_added_later_is_part_of_the_shape() -> None:
     wf = make()
     before = wf.shape
     wf.task(name="later")(lambda ctx: None)
@@ -122,7 +108,7 @@ def test_a_task_added_later_is_part_of_the_shape():
 
 
 @override_settings(ORCHESTRATOR={"EXECUTION_TIMEOUT": timedelta(seconds=9)})
-def test_the_settings_give_tasks_a_timeout_where_they_have_none():
+def test_the_settings_give_tasks_a_timeout_where_they_have_none() -> None:
     wf = make()
     wf.task(name="own", execution_timeout=timedelta(seconds=1))(lambda ctx: None)
     timeouts = [node.execution_timeout for node in wf.shape.tasks]
@@ -133,7 +119,7 @@ def refused(words: str) -> Any:
     return pytest.raises(InvalidDefinition, match=words)
 
 
-def test_two_workflows_of_one_name_are_refused():
+def test_two_workflows_of_one_name_are_refused() -> None:
     make("index")
     with refused(rf"Two workflows are named 'index': one in {__name__}.*another name"):
         make("index")
@@ -143,19 +129,19 @@ def test_two_workflows_of_one_name_are_refused():
         def other() -> None: ...
 
 
-def test_two_tasks_of_one_name_are_refused():
+def test_two_tasks_of_one_name_are_refused() -> None:
     wf = make()
     with refused("Two tasks of 'index' are named 'discover'"):
         wf.task(name="discover")(lambda ctx: None)
 
 
-def test_a_parent_of_another_workflow_is_refused():
+def test_a_parent_of_another_workflow_is_refused() -> None:
     one, other = make("one"), make("other")
     with refused("'discover', which belongs to 'other'"):
         one.task(name="x", parents=[other.tasks["discover"]])(lambda ctx: None)
 
 
-def test_a_standalone_task_is_no_parent():
+def test_a_standalone_task_is_no_parent() -> None:
     @task
     def alone() -> None: ...
 
@@ -163,7 +149,7 @@ def test_a_standalone_task_is_no_parent():
         make().task(name="x", parents=[alone])(lambda ctx: None)
 
 
-def test_a_cycle_cannot_be_written():
+def test_a_cycle_cannot_be_written() -> None:
     # Parents are objects that exist already; a name is refused.
     with refused("is no task of a workflow"):
         make().task(name="x", parents=["report"])(lambda ctx: None)
@@ -186,7 +172,7 @@ def test_a_cycle_cannot_be_written():
         ({"input": set}, "no place in JSON"),
     ],
 )
-def test_a_workflow_that_cannot_work_is_refused(options, words):
+def test_a_workflow_that_cannot_work_is_refused(options: Any, words: Any) -> None:
     with refused(words):
         workflow(**{"name": "w", **options})
     assert "w" not in registry.workflows()
@@ -208,19 +194,19 @@ def test_a_workflow_that_cannot_work_is_refused(options, words):
         ({"parents": "discover"}, "no list of tasks"),
     ],
 )
-def test_a_task_that_cannot_work_is_refused(options, words):
+def test_a_task_that_cannot_work_is_refused(options: Any, words: Any) -> None:
     with refused(words):
         make().task(**{"name": "x", **options})(lambda ctx: None)
 
 
-def test_a_parent_named_twice_is_refused():
+def test_a_parent_named_twice_is_refused() -> None:
     wf = make()
     parent = wf.tasks["discover"]
     with refused("names a parent twice"):
         wf.task(name="x", parents=[parent, parent])(lambda ctx: None)
 
 
-def test_a_function_that_cannot_be_a_task_is_refused():
+def test_a_function_that_cannot_be_a_task_is_refused() -> None:
     wf = make()
 
     def no_argument() -> None: ...
@@ -240,17 +226,17 @@ def test_a_function_that_cannot_be_a_task_is_refused():
     assert list(wf.tasks) == ["discover", "report"]
 
 
-def test_an_unknown_option_is_a_type_error():
+def test_an_unknown_option_is_a_type_error() -> None:
     with pytest.raises(TypeError, match="retry"):
         make().task(retry=3)
 
 
-def test_a_workflow_without_tasks_has_no_shape():
+def test_a_workflow_without_tasks_has_no_shape() -> None:
     with refused('"empty" has no tasks'):
         _ = workflow("empty").shape
 
 
-def test_verify_finds_what_is_only_read_when_needed():
+def test_verify_finds_what_is_only_read_when_needed() -> Any:
     wf = make(metadata={"a": {1: 2}})
     with refused(r"\$\.a has the key 1"):
         wf.verify()
@@ -262,184 +248,3 @@ def test_verify_finds_what_is_only_read_when_needed():
 
     with refused("no place in JSON"):
         wf.verify()
-
-
-# Enqueueing.
-
-
-@pytest.mark.django_db
-def test_enqueue_writes_the_run_and_the_places_of_its_tasks():
-    wf = make()
-    handle = wf.enqueue(Shelf("docs"))
-    assert handle.status == "QUEUED"
-    run = Run.objects.get(pk=handle.id)
-    assert run.input == {"path": "docs", "copies": 1}
-    assert run.workflow_id == wf.shape.workflow_id
-    assert run.version_id == wf.shape.version_id
-    assert TaskRun.objects.filter(run_id=handle.id).count() == 2
-    assert QueueItem.objects.filter(run_id=handle.id).count() == 1
-    assert Wait.objects.filter(run_id=handle.id).count() == 1
-
-
-@pytest.mark.django_db
-def test_a_rollback_leaves_nothing():
-    wf = make()
-    with transaction.atomic():
-        wf.using(queue_name="only-here").enqueue(Shelf("docs"))
-        transaction.set_rollback(True)
-    assert not Run.objects.exists()
-    assert not QueueItem.objects.exists()
-    assert not Queue.objects.filter(name="only-here").exists()
-
-
-@pytest.mark.django_db
-@pytest.mark.parametrize(
-    ("value", "words"),
-    [
-        ((Shelf(3),), r"Input of index: \$\.path should be a string, not int 3"),
-        (({"path": "docs"},), r"should be a Shelf, not dict"),
-        ((Shelf("a\0"),), r"\$\.path contains NUL"),
-        ((), r"Input of index is missing; give a Shelf"),
-        ((None,), r"should be a Shelf, not None"),
-        ((Shelf("x" * 1024 * 1024),), "more than the 1,048,576 allowed"),
-    ],
-)
-def test_an_input_that_does_not_fit_is_refused_at_enqueue(value, words):
-    wf = make()
-    with pytest.raises(InvalidInput, match=words):
-        wf.enqueue(*value)
-    assert not Run.objects.exists()
-
-
-@pytest.mark.django_db
-def test_a_workflow_without_input_takes_none():
-    wf = workflow("none")
-    wf.task(name="a")(lambda ctx: None)
-    assert Run.objects.get(pk=wf.enqueue().id).input is None
-    with pytest.raises(InvalidInput, match="takes none"):
-        wf.enqueue(3)
-
-
-@pytest.mark.django_db
-def test_enqueue_many_makes_a_run_for_each_input_in_order():
-    wf = make()
-    shelves = [Shelf(str(number)) for number in range(1200)]
-    handles = wf.enqueue_many(iter(shelves))
-    inputs = dict(Run.objects.values_list("id", "input"))
-    assert [inputs[handle.id]["path"] for handle in handles] == [
-        shelf.path for shelf in shelves
-    ]
-    assert QueueItem.objects.count() == 1200
-    assert wf.enqueue_many([]) == []
-
-
-@pytest.mark.django_db
-def test_enqueue_many_takes_calls_with_options_of_their_own():
-    wf = make()
-    handles = wf.enqueue_many(
-        [
-            Shelf("a"),
-            wf.using(priority=5).bind(Shelf("b")),
-            wf.using(priority=5, tenant="t").bind(Shelf("c")),
-        ]
-    )
-    runs = [Run.objects.get(pk=handle.id) for handle in handles]
-    assert [(run.input["path"], run.priority, run.tenant) for run in runs] == [
-        ("a", 0, ""),
-        ("b", 5, ""),
-        ("c", 5, "t"),
-    ]
-
-
-@pytest.mark.django_db
-def test_enqueue_many_refuses_all_for_one_bad_input_and_names_its_index():
-    wf = make()
-    with pytest.raises(InvalidInput, match=r"Item 2: .*\$\.path") as raised:
-        wf.enqueue_many([Shelf("a"), Shelf("b"), Shelf(3)])  # type: ignore[arg-type]
-    assert raised.value.path == "$.path"
-    with pytest.raises(InvalidInput, match="Item 1: It is bound to 'other'"):
-        wf.enqueue_many([Shelf("a"), make("other").bind(Shelf("b"))])
-    assert not Run.objects.exists()
-
-
-@pytest.mark.django_db
-def test_using_sets_the_options_of_the_run():
-    wf = make(priority=3, metadata={"team": "docs", "user": "1"})
-    later = timezone.now() + timedelta(hours=1)
-    target = wf.using(priority=-100, metadata={"user": "7"}).using(
-        run_after=later, tenant="acme", metadata={"more": [1]}
-    )
-    run = Run.objects.get(pk=target.enqueue(Shelf("a")).id)
-    assert run.priority == -100
-    assert run.metadata == {"team": "docs", "user": "7", "more": [1]}
-    assert run.tenant == "acme"
-    assert run.run_after == later
-    assert DelayedItem.objects.get(run_id=run.pk).due_at == later
-    plain = Run.objects.get(pk=wf.enqueue(Shelf("a")).id)
-    assert (plain.priority, plain.metadata) == (3, {"team": "docs", "user": "1"})
-
-
-@pytest.mark.django_db
-def test_a_queue_that_only_the_caller_names_is_there_for_all_to_see():
-    wf = make()
-    handle = wf.using(queue_name="only-here").enqueue(Shelf("a"))
-    item = QueueItem.objects.get(run_id=handle.id)
-    assert item.queue_id == queue_id("only-here")
-    assert Run.objects.select_related("queue").get().queue.name == "only-here"
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ({"priority": 101}, "-100 to 100"),
-        ({"priority": 1.5}, "-100 to 100"),
-        ({"run_after": datetime(2026, 1, 1)}, "naive"),
-        ({"run_after": "tomorrow"}, "not a datetime"),
-        ({"queue_name": ""}, "queue"),
-        ({"metadata": "x"}, "not a dictionary"),
-        ({"metadata": {"at": datetime.now(UTC)}}, r"Metadata: \$\.at is of type"),
-        ({"metadata": {"x": "y" * 70_000}}, "more than the 65,536"),
-        ({"tenant": 7}, "tenant"),
-    ],
-)
-def test_using_refuses_what_cannot_be_used(options, words):
-    with pytest.raises(InvalidInput, match=words):
-        make().using(**options)
-
-
-def test_using_does_not_know_other_options():
-    with pytest.raises(TypeError, match="queue"):
-        make().using(queue="slow")
-
-
-@pytest.mark.django_db
-def test_enqueue_is_one_statement_without_a_lookup(monkeypatch):
-    wf = make()
-    wf.enqueue(Shelf("warm"))
-    from orchestrator.engine.sessions import DjangoSession
-
-    sent = []
-    real = DjangoSession.send
-    monkeypatch.setattr(
-        DjangoSession, "send", lambda *args: sent.append(args[1]) or real(*args)
-    )
-    wf.enqueue(Shelf("a"))
-    assert len(sent) == 1
-
-
-async def _enqueue_all(wf: Any) -> list[Any]:
-    one = await wf.aenqueue(Shelf("a"))
-    return [one, *await wf.using(priority=1).aenqueue_many([Shelf("b"), Shelf("c")])]
-
-
-@pytest.mark.django_db
-def test_async_twins_do_the_same():
-    from asgiref.sync import async_to_sync
-
-    handles = async_to_sync(_enqueue_all)(make())
-    runs = [Run.objects.get(pk=handle.id) for handle in handles]
-    assert [(run.input["path"], run.priority) for run in runs] == [
-        ("a", 0),
-        ("b", 1),
-        ("c", 1),
-    ]
