@@ -27,7 +27,7 @@ BACKLOG = """
     FROM generate_series(1, %(third)s) AS n CROSS JOIN (VALUES
         ('async', 'async', now() + interval '1 day'),
         ('elsewhere', 'async', NULL),
-        ('async', 'stranger', NULL)
+        ('stranger', 'stranger', NULL)
     ) AS kind (queue, task, due)
 """
 
