@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from uuid import UUID
 
-from orchestrator.engine import verdict
+from orchestrator.engine import notify, verdict
 from orchestrator.engine.give_back import give_back_within
 from orchestrator.engine.leases import Held
 from orchestrator.engine.rescue import described, since
@@ -81,7 +81,7 @@ def time_out(session: Session, limit: int = BATCH) -> int:
         with session.transaction():
             results = []
             for lease, claim, task in described(session, leases):
-                started, finished = since(lease.claimed_at)
+                started, finished = since(lease.age)
                 results.append(
                     verdict.failed(
                         claim,
@@ -93,7 +93,9 @@ def time_out(session: Session, limit: int = BATCH) -> int:
                     )
                 )
             if results:
-                ended += settle(session, worker_id, results).accepted
+                settled = settle(session, worker_id, results)
+                notify.wake(session, settled.queues)
+                ended += settled.accepted
     return ended
 
 

@@ -54,6 +54,6 @@ WITH due AS MATERIALIZED (
 SELECT
     over.task_run_id, leased.task_run_id, leased.run_id, leased.task_id,
     leased.child_id, leased.queue_id, leased.attempt, leased.failures, leased.losses,
-    leased.claimed_at
+    0::float8
 FROM over
 LEFT JOIN leased ON leased.task_run_id = over.task_run_id

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
@@ -13,7 +12,10 @@ from orchestrator.engine.sessions import Session, statements
 
 
 class Held(NamedTuple):
-    """One lease; `attempt` is the number of the attempt under way."""
+    """One lease; `attempt` is the number of the attempt under way.
+
+    `age` is for how many seconds it has been held, by the database's clock.
+    """
 
     task_run_id: UUID
     run_id: UUID
@@ -23,7 +25,7 @@ class Held(NamedTuple):
     attempt: int
     failures: int
     losses: int
-    claimed_at: datetime
+    age: float
 
 
 def held(session: Session, worker_id: UUID, child_id: int | None = None) -> list[Held]:

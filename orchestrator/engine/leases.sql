@@ -6,7 +6,7 @@
 -- Rows:   Held (leases.py).
 SELECT
     task_run_id, run_id, task_id, child_id, queue_id, attempt, failures, losses,
-    claimed_at
+    extract(epoch FROM orchestrator_now() - claimed_at)::float8
 FROM orchestrator_lease
 WHERE worker_id = %(worker_id)s::uuid
   AND (%(child_id)s::int IS NULL OR child_id = %(child_id)s::int)
@@ -15,7 +15,7 @@ WHERE worker_id = %(worker_id)s::uuid
 -- Rows:   worker id and Held, of those whose execution timeout is over for `grace`.
 SELECT
     worker_id, task_run_id, run_id, task_id, child_id, queue_id, attempt, failures,
-    losses, claimed_at
+    losses, extract(epoch FROM orchestrator_now() - claimed_at)::float8
 FROM orchestrator_lease
 WHERE timeout_at < orchestrator_now() - %(grace)s::float8 * interval '1 second'
 ORDER BY timeout_at

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Sequence
-from datetime import UTC, datetime
 from uuid import UUID
 
 from orchestrator.conf import settings
-from orchestrator.engine import failpoints, leases, verdict, versions
+from orchestrator.engine import failpoints, leases, notify, verdict, versions
 from orchestrator.engine.claim import Claim
 from orchestrator.engine.give_back import give_back_within
 from orchestrator.engine.leases import Held
@@ -48,34 +47,54 @@ def rescue(
     `started` are the task runs whose execution had begun: they are charged and have a
     LOST attempt; the rest return uncharged. None charges all, where nobody knows.
     Returns how many leases are taken back. Durable transactions of a thousand each.
+
+    Runs that are locked elsewhere are left for last and then waited for, a second at
+    most, for nobody looks twice for what the child of a living worker held. Raises
+    psycopg.errors.LockNotAvailable beyond that; what is taken back by then stays so.
     """
     taken = 0
     pending = leases.held(session, worker_id, child_id)
     failpoints.hit("rescue.before")
-    for start in range(0, len(pending), BATCH):
-        batch = pending[start : start + BATCH]
-        charged = [h for h in batch if started is None or h.task_run_id in started]
-        free = [h for h in batch if started is not None and h not in charged]
-        with session.transaction():
-            taken += len(
-                give_back_within(
-                    session,
-                    worker_id,
-                    [(h.run_id, h.task_run_id, h.attempt) for h in free],
-                )
-                if free
-                else ()
-            )
-            results = []
-            for lease, claim, task in described(session, charged):
-                started_at, finished_at = since(lease.claimed_at)
-                results.append(
-                    verdict.lost(
-                        claim, task, detail, started=started_at, finished=finished_at
-                    )
-                )
-            if results:
-                taken += settle(session, worker_id, results).accepted
+    for wait in (False, True):
+        for start in range(0, len(pending), BATCH):
+            batch = pending[start : start + BATCH]
+            with session.transaction():
+                if wait:
+                    _wait_for(session, batch)
+                taken += _take_back(session, worker_id, batch, started, detail)
+        if pending:
+            still = {h.task_run_id for h in leases.held(session, worker_id, child_id)}
+            pending = [h for h in pending if h.task_run_id in still]
+    return taken
+
+
+def _wait_for(session: Session, held: Sequence[Held]) -> None:
+    steps = statements("rescue")
+    session.send(steps["patience"], {})
+    session.fetch(steps["wait"], {"run_ids": array({h.run_id for h in held})})
+
+
+def _take_back(
+    session: Session,
+    worker_id: UUID,
+    held: Sequence[Held],
+    started: Collection[UUID] | None,
+    detail: str,
+) -> int:
+    charged = [h for h in held if started is None or h.task_run_id in started]
+    free = [h for h in held if started is not None and h.task_run_id not in started]
+    taken = 0
+    if free:
+        returned = [(h.run_id, h.task_run_id, h.attempt) for h in free]
+        taken += len(give_back_within(session, worker_id, returned))
+    results = []
+    for lease, claim, task in described(session, charged):
+        began, ended = since(lease.age)
+        results.append(verdict.lost(claim, task, detail, started=began, finished=ended))
+    if results:
+        settled = settle(session, worker_id, results)
+        notify.wake(session, settled.queues)
+        taken += settled.accepted
     return taken
 
 
@@ -115,8 +134,7 @@ def described(
     return found
 
 
-def since(claimed_at: datetime) -> tuple[float, float]:
+def since(age: float) -> tuple[float, float]:
     """Start and end of an attempt that nobody timed, as monotonic seconds."""
     now = time.monotonic()
-    age = max(0.0, (datetime.now(UTC) - claimed_at).total_seconds())
-    return now - age, now
+    return now - max(0.0, age), now

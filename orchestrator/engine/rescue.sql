@@ -29,3 +29,16 @@ WHERE worker.id IS NULL OR worker.status IN ('LOST', 'STOPPED')
 SELECT id, version_id, priority, tenant
 FROM orchestrator_run
 WHERE id = ANY (%(run_ids)s::uuid[])
+
+-- step: patience
+-- Rows:   one, of no content.
+SELECT set_config('lock_timeout', '1s', true)
+
+-- step: wait
+-- Locks:  the Run rows in id order, and waits for them.
+-- Rows:   the ids.
+SELECT id
+FROM orchestrator_run
+WHERE id = ANY (%(run_ids)s::uuid[])
+ORDER BY id
+FOR UPDATE
