@@ -9,7 +9,7 @@ from django.apps import AppConfig
 from django.db import ProgrammingError, connections, transaction
 from django.db.models.signals import post_migrate
 
-from orchestrator import checks, registry
+from orchestrator import checks, registry, submission
 from orchestrator.conf import settings
 from orchestrator.engine import register, sessions
 
@@ -54,6 +54,7 @@ def register_definitions(*, using: str, **_: Any) -> None:
         tables = set(connection.introspection.table_names(cursor))
     if not tables >= TABLES:
         return
+    submission.forget_queues()  # `flush` ends with this signal, too
     try:
         with transaction.atomic(using=using):
             register.register(sessions.django_session(), registry.shapes())

@@ -22,6 +22,11 @@ Prepared = tuple[CallOptions, str]  # a call of a known workflow: how, and its i
 _made: set[int] = set()  # queues whose rows are known to be there
 
 
+def forget_queues() -> None:
+    """Make sure of every queue again: the tables may have been emptied."""
+    _made.clear()
+
+
 def submit(
     definition: WorkflowDefinition[Any], options: CallOptions, text: str
 ) -> UUID:

@@ -6,8 +6,9 @@ import pytest
 from django.core.management import call_command
 from django.db import connection
 
-from orchestrator import task
+from orchestrator import submission, task
 from orchestrator.apps import register_definitions
+from orchestrator.engine.shapes import queue_id
 from orchestrator.models import Queue, Task, Workflow, WorkflowVersion
 
 pytestmark = [
@@ -31,6 +32,17 @@ def test_migrating_registers_what_the_project_declares() -> None:
     assert Task.objects.get(workflow=workflow).pk == shape.tasks[0].id
     register_definitions(using="default")
     assert WorkflowVersion.objects.filter(workflow=workflow).count() == 1
+
+
+def test_a_queue_that_only_callers_name_is_there_again_after_a_flush() -> None:
+    @task
+    def fresh() -> None: ...
+
+    name = "only-named-by-a-caller"
+    submission._made.add(queue_id(name))
+    register_definitions(using="default")
+    fresh.using(queue_name=name).enqueue()
+    assert Queue.objects.filter(name=name).exists()
 
 
 def test_another_database_is_none_of_its_business() -> None:
