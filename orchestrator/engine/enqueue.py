@@ -8,7 +8,7 @@ from uuid import UUID
 
 from orchestrator import ids
 from orchestrator.engine import clock
-from orchestrator.engine.sessions import Session, array, statements
+from orchestrator.engine.sessions import Session, array, documents, statements, uuids
 from orchestrator.engine.shapes import Shape, queue_id
 
 CHUNK = 1_000  # task runs a statement, at least one run
@@ -68,14 +68,14 @@ def _rows(
     count = len(run_ids)
     tasks = shape.tasks
     return {
-        "run_ids": array(run_ids),
-        "inputs": list(inputs),
-        "task_run_ids": array(
+        "run_ids": uuids(run_ids),
+        "inputs": documents(inputs),
+        "task_run_ids": uuids(
             ids.task_run_id(run_id, task.ordinal)
             for run_id in run_ids
             for task in tasks
         ),
-        "task_run_runs": array(run_id for run_id in run_ids for _ in tasks),
+        "task_run_runs": uuids(run_id for run_id in run_ids for _ in tasks),
         "ordinals": array([task.ordinal for task in tasks] * count),
         "remaining": array([len(task.parents) for task in tasks] * count),
         "task_ids": array([task.id for task in tasks] * count),

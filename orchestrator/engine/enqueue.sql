@@ -1,5 +1,6 @@
 -- Create runs of one workflow version, each with all its task runs in their places.
--- Params: run_ids uuid[], inputs text[] (JSON), one element a run; task_run_ids uuid[],
+-- Params: run_ids uuid[], one element a run; inputs text, a JSON array of them;
+--         task_run_ids uuid[],
 --         task_run_runs uuid[], ordinals int[], remaining int[] (parents), task_ids,
 --         lanes and queue_ids bigint[], schedule_timeouts int[] (ms or null), one
 --         element a task run; workflow_id, version_id, queue_id bigint; metadata text
@@ -10,7 +11,9 @@
 -- Rows:   none.
 WITH new_run AS (
     SELECT new.id, new.input
-    FROM unnest(%(run_ids)s::uuid[], %(inputs)s::text[]) AS new (id, input)
+    FROM ROWS FROM (
+        unnest(%(run_ids)s::uuid[]), jsonb_array_elements(%(inputs)s::text::jsonb)
+    ) AS new (id, input)
 ), run AS (
     INSERT INTO orchestrator_run (
         id, workflow_id, version_id, queue_id, status_reason, generation, input,
@@ -19,7 +22,7 @@ WITH new_run AS (
     )
     SELECT
         new_run.id, %(workflow_id)s::bigint, %(version_id)s::bigint,
-        %(queue_id)s::bigint, '', 1, new_run.input::jsonb, %(metadata)s::text::jsonb,
+        %(queue_id)s::bigint, '', 1, new_run.input, %(metadata)s::text::jsonb,
         %(tenant)s::text, %(priority)s::smallint, %(parent_task_run_id)s::uuid,
         %(event_id)s::uuid, %(idempotency_key)s::text, orchestrator_now(),
         %(run_after)s::timestamptz

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from importlib.resources import files
 from typing import Any, Protocol
+from uuid import UUID
 
 import psycopg
 from django.db import connections, transaction
@@ -46,6 +47,22 @@ def array(values: Iterable[object]) -> str:
     one signature whatever the values; the fastest way to pass them, too.
     """
     return "{" + ",".join(["NULL" if v is None else str(v) for v in values]) + "}"
+
+
+def uuids(values: Iterable[UUID]) -> str:
+    """An array literal of UUIDs, written in the cheapest way."""
+    return "{" + ",".join([value.hex for value in values]) + "}"
+
+
+def documents(texts: Sequence[str | None]) -> str:
+    """JSON texts as one JSON array, for `jsonb_array_elements`; None becomes null.
+
+    The server parses them once, and nothing needs to be quoted. Where all are None the
+    array is empty: `ROWS FROM` pads with NULL.
+    """
+    if not any(texts):
+        return "[]"
+    return "[" + ",".join(["null" if text is None else text for text in texts]) + "]"
 
 
 class Session(Protocol):

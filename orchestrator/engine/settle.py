@@ -7,6 +7,7 @@ the scheduler that reports for one that is gone.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ import psycopg
 from orchestrator import ids
 from orchestrator.engine import versions
 from orchestrator.engine.claim import Claim
-from orchestrator.engine.sessions import Session, array, statements
+from orchestrator.engine.sessions import Session, array, documents, statements, uuids
 from orchestrator.engine.shapes import Shape
 from orchestrator.states import AttemptOutcome, TaskRunStatus
 
@@ -135,22 +136,24 @@ def _reports(worker_id: UUID, results: Sequence[Result]) -> dict[str, Any]:
     task_run_ids = [claim.task_run_id for claim in claims]
     outputs = [result.output for result in results]
     errors = [result.error for result in results]
-    reasons = [result.reason for result in results]
+    reasons = [
+        json.dumps(result.reason) if result.reason else None for result in results
+    ]
     return {
         "worker_id": worker_id,
         "low": min(run_ids),
         "high": max(run_ids),
-        "task_run_ids": array(task_run_ids),
-        "run_ids": array(run_ids),
-        "attempt_ids": array(
+        "task_run_ids": uuids(task_run_ids),
+        "run_ids": uuids(run_ids),
+        "attempt_ids": uuids(
             [ids.attempt_id(c.task_run_id, c.attempt) for c in claims]
         ),
         "attempts": array([claim.attempt for claim in claims]),
         "outcomes": array([result.outcome.value for result in results]),
         "statuses": array([STATUS_OF[result.outcome].value for result in results]),
-        "outputs": outputs,
-        "errors": errors,
-        "reasons": reasons,
+        "outputs": documents(outputs),
+        "errors": documents(errors),
+        "reasons": documents(reasons),
         "started": array([now - result.started for result in results]),
         "finished": array([now - result.finished for result in results]),
     }
@@ -186,10 +189,10 @@ def _graph(graph: Sequence[tuple[Result, Shape]]) -> dict[str, Any]:
         "failures": array([r.claim.failures + _failed(r) for r in results]),
         "losses": array([r.claim.losses + _lost(r) for r in results]),
         "singles": array([shape.single for _, shape in graph]),
-        "edge_parents": array([parent for parent, _ in edges]),
-        "edge_children": array([child for _, child in edges]),
-        "doom_causes": array([cause for cause, _ in doomed]),
-        "doomed": array([task_run for _, task_run in doomed]),
+        "edge_parents": uuids([parent for parent, _ in edges]),
+        "edge_children": uuids([child for _, child in edges]),
+        "doom_causes": uuids([cause for cause, _ in doomed]),
+        "doomed": uuids([task_run for _, task_run in doomed]),
     }
 
 

@@ -2,8 +2,9 @@
 -- that end a run of a single task, `graph` for all the rest.
 -- Params: worker_id uuid; low, high uuid (the least and greatest of run_ids);
 --         task_run_ids, run_ids, attempt_ids uuid[]; attempts int[]; outcomes,
---         statuses, outputs, errors, reasons text[] (JSON where the column is jsonb);
---         started, finished float8[] (seconds ago), one element an attempt.
+--         statuses text[]; started, finished float8[] (seconds ago), one element an
+--         attempt; outputs, errors, reasons: a JSON array of them as text, empty where
+--         there is none at all.
 -- Locks:  the Run rows in id order, SKIP LOCKED: what is locked elsewhere is deferred.
 -- Rows:   one: how many were accepted; run ids deferred; attempt ids accepted where
 --         their number is not that of the reports; queue ids that gained items.
@@ -18,14 +19,18 @@
 -- step: plain
 WITH report AS MATERIALIZED (
     SELECT report.*
-    FROM unnest(
-        %(task_run_ids)s::uuid[], %(run_ids)s::uuid[], %(attempt_ids)s::uuid[],
-        %(attempts)s::int[], %(outcomes)s::text[], %(statuses)s::text[],
-        %(outputs)s::text[], %(errors)s::text[], %(reasons)s::text[],
-        %(started)s::float8[], %(finished)s::float8[]
+    FROM ROWS FROM (
+        unnest(
+            %(task_run_ids)s::uuid[], %(run_ids)s::uuid[], %(attempt_ids)s::uuid[],
+            %(attempts)s::int[], %(outcomes)s::text[], %(statuses)s::text[],
+            %(started)s::float8[], %(finished)s::float8[]
+        ),
+        jsonb_array_elements(%(outputs)s::text::jsonb),
+        jsonb_array_elements(%(errors)s::text::jsonb),
+        jsonb_array_elements_text(%(reasons)s::text::jsonb)
     ) AS report (
-        task_run_id, run_id, attempt_id, attempt, outcome, status, output, error,
-        reason, started, finished
+        task_run_id, run_id, attempt_id, attempt, outcome, status, started, finished,
+        output, error, reason
     )
 ), locked AS MATERIALIZED (
     SELECT run.id
@@ -51,18 +56,18 @@ WITH report AS MATERIALIZED (
     )
     SELECT
         attempt_id, task_run_id, attempt, %(worker_id)s::uuid, outcome, started_at,
-        finished_at, error::jsonb
+        finished_at, nullif(error, 'null'::jsonb)
     FROM accepted
 ), task_run AS (
     UPDATE orchestrator_task_run AS task_run
-    SET status = accepted.status, status_reason = accepted.reason,
-        attempts = accepted.attempt, output = accepted.output::jsonb,
+    SET status = accepted.status, status_reason = coalesce(accepted.reason, ''),
+        attempts = accepted.attempt, output = nullif(accepted.output, 'null'::jsonb),
         started_at = accepted.started_at, finished_at = accepted.finished_at
     FROM accepted
     WHERE task_run.id = accepted.task_run_id AND task_run.status IS NULL
 ), run AS (
     UPDATE orchestrator_run AS run
-    SET status = accepted.status, status_reason = accepted.reason,
+    SET status = accepted.status, status_reason = coalesce(accepted.reason, ''),
         started_at = accepted.started_at, finished_at = accepted.finished_at
     FROM accepted
     WHERE run.id = accepted.run_id AND coalesce(run.status, 'OPEN') = 'OPEN'
@@ -84,16 +89,20 @@ SELECT
 --         when they fail; singles bool[]: runs of one task.
 WITH report AS MATERIALIZED (
     SELECT report.*
-    FROM unnest(
-        %(task_run_ids)s::uuid[], %(run_ids)s::uuid[], %(attempt_ids)s::uuid[],
-        %(attempts)s::int[], %(outcomes)s::text[], %(statuses)s::text[],
-        %(outputs)s::text[], %(errors)s::text[], %(reasons)s::text[],
-        %(started)s::float8[], %(finished)s::float8[], %(finals)s::bool[],
-        %(executed)s::bool[], %(retry_ins)s::float8[], %(failures)s::smallint[],
-        %(losses)s::smallint[], %(singles)s::bool[]
+    FROM ROWS FROM (
+        unnest(
+            %(task_run_ids)s::uuid[], %(run_ids)s::uuid[], %(attempt_ids)s::uuid[],
+            %(attempts)s::int[], %(outcomes)s::text[], %(statuses)s::text[],
+            %(started)s::float8[], %(finished)s::float8[], %(finals)s::bool[],
+            %(executed)s::bool[], %(retry_ins)s::float8[], %(failures)s::smallint[],
+            %(losses)s::smallint[], %(singles)s::bool[]
+        ),
+        jsonb_array_elements(%(outputs)s::text::jsonb),
+        jsonb_array_elements(%(errors)s::text::jsonb),
+        jsonb_array_elements_text(%(reasons)s::text::jsonb)
     ) AS report (
-        task_run_id, run_id, attempt_id, attempt, outcome, status, output, error,
-        reason, started, finished, final, executed, retry_in, failures, losses, single
+        task_run_id, run_id, attempt_id, attempt, outcome, status, started, finished,
+        final, executed, retry_in, failures, losses, single, output, error, reason
     )
 ), locked AS MATERIALIZED (
     SELECT run.id
@@ -120,14 +129,14 @@ WITH report AS MATERIALIZED (
     )
     SELECT
         attempt_id, task_run_id, attempt, %(worker_id)s::uuid, outcome, started_at,
-        finished_at, error::jsonb
+        finished_at, nullif(error, 'null'::jsonb)
     FROM accepted
     WHERE executed
 ), ended AS (
     UPDATE orchestrator_task_run AS task_run
-    SET status = accepted.status, status_reason = accepted.reason,
+    SET status = accepted.status, status_reason = coalesce(accepted.reason, ''),
         attempts = accepted.attempt - CASE WHEN accepted.executed THEN 0 ELSE 1 END,
-        output = accepted.output::jsonb,
+        output = nullif(accepted.output, 'null'::jsonb),
         started_at = CASE WHEN accepted.executed THEN accepted.started_at END,
         finished_at = accepted.finished_at
     FROM accepted
