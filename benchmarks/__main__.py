@@ -46,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
         description=(
             "Ours beside its peers on one PostgreSQL: a private one with default "
             "settings, or that of BENCH_DATABASE_URL (a role that may create "
-            "databases; it makes and drops its own, named bench_…)."
+            "databases; it makes and drops its own, named orchestrator_bench_…)."
         ),
     )
     parser.add_argument("--profile", choices=PROFILES, default="short")

@@ -45,7 +45,7 @@ class Figures:
         self.add(metric, peer, drained.rate)
         if drained.partial:
             self._partial.add((metric, peer))
-        if metric == "drain-async-1" and drained.worker_cpu:
+        if metric == "drain-async-1" and drained.server_cpu:
             self.add("cpu-worker", peer, drained.worker_cpu)
             self.add("cpu-server", peer, drained.server_cpu)
 

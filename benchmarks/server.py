@@ -14,11 +14,11 @@ from psycopg import sql
 
 from sample_project.embedded import EmbeddedServer
 
-PREFIX = "bench_"
+PREFIX = "orchestrator_bench_"
 
 
 class Server:
-    """A PostgreSQL that may create databases, all named ``bench_…``.
+    """A PostgreSQL in which databases named ``orchestrator_bench_…`` come and go.
 
     ``url`` is that of a maintenance database (``postgres`` as a rule).
     """
@@ -30,13 +30,12 @@ class Server:
         if pid_file is not None:
             self.postmaster = int(pid_file.read_text().split()[0])
         self._connection = psycopg.connect(url, autocommit=True)
+        self._created: set[str] = set()
 
     def close(self) -> None:
         """Drop what the run created."""
-        for (name,) in self._connection.execute(
-            "SELECT datname FROM pg_database WHERE starts_with(datname, %s)", (PREFIX,)
-        ).fetchall():
-            self._drop(name)
+        for database in self._created:
+            self._drop(database)
         self._connection.close()
 
     def url(self, name: str) -> str:
@@ -50,6 +49,7 @@ class Server:
         a checkpoint ends it, so that its own writes are not measured as a peer's.
         """
         self._drop(PREFIX + name)
+        self._created.add(PREFIX + name)
         self._connection.execute(
             sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY").format(
                 sql.Identifier(PREFIX + name),
