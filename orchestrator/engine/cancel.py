@@ -36,15 +36,15 @@ def cancel(session: Session, run_ids: Collection[UUID], *, reason: str) -> list[
         for step in ("waiting", "delayed", "queued"):
             session.send(steps[step], params)
         leased = session.fetch(steps["leased"], params)
+        params["claimed"] = [row[3] for row in leased]
+        params["leased_runs"] = array(row[4] for row in leased)
         if leased:
             params["attempt_ids"] = array(
-                ids.attempt_id(task_run_id, attempt)
-                for task_run_id, attempt, _, _ in leased
+                ids.attempt_id(row[0], row[1]) for row in leased
             )
             params["leased_ids"] = array(row[0] for row in leased)
             params["attempts"] = array(row[1] for row in leased)
             params["worker_ids"] = array(row[2] for row in leased)
-            params["claimed"] = [row[3] for row in leased]
             session.send(steps["attempts"], params)
             notify.control(session, "cancel")
         session.send(steps["end"], params)
