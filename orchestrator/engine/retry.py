@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Literal
+from collections.abc import Collection, Sequence
+from typing import Any, Literal
 from uuid import UUID
 
 from orchestrator import ids
@@ -44,15 +44,16 @@ def retry(session: Session, run_id: UUID, *, tasks: Which = "failed") -> int:
                 f"`manage.py migrate`, which registers definitions."
             )
         keys = [ids.task_run_id(run_id, task.ordinal) for task in shape.tasks]
-        states: dict[int, str] = dict(
-            session.fetch(steps["read"], {"task_run_ids": array(keys)})
-        )
-        reopened = _reopened(shape, states, tasks)
+        read = session.fetch(steps["read"], {"task_run_ids": array(keys)})
+        reopened = _reopened(shape, {row[0]: row[1] for row in read}, tasks)
         chosen = sorted(reopened)
         params = {
             "run_id": run_id,
             "tasks": len(chosen),
             "started_at": started_at,
+            # A single task without an attempt yet ends as uncounted as a new one.
+            "counted": not shape.single or read[0][3] > 0,
+            **_staying([row[1:3] for row in read if row[0] not in reopened]),
             "task_run_ids": array(keys[ordinal] for ordinal in chosen),
             "remaining": array(
                 len(reopened.intersection(shape.tasks[ordinal].parents))
@@ -65,6 +66,19 @@ def retry(session: Session, run_id: UUID, *, tasks: Which = "failed") -> int:
         queued = session.fetch(steps["reopen"], params)
         notify.wake(session, {row[0] for row in queued})
     return len(chosen)
+
+
+def _staying(ended: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """What the run has to answer for besides, of statuses and reasons that stay."""
+    failed = [reason for status, reason in ended if status == TaskRunStatus.FAILED]
+    cancelled = [
+        reason for status, reason in ended if status == TaskRunStatus.CANCELLED
+    ]
+    return {
+        "failed": len(failed),
+        "cancelled": len(cancelled),
+        "reason": next(iter([*failed, *cancelled]), ""),
+    }
 
 
 def _reopened(shape: Shape, states: dict[int, str], tasks: Which) -> set[int]:

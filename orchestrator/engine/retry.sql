@@ -1,7 +1,8 @@
 -- Reopen an ended run.
 -- Params: run_id uuid; task_run_ids uuid[]; remaining int[] (parents that are reopened,
 --         too), schedule_timeouts int[] (ms or null), one element a task run; tasks
---         int, how many these are; started_at timestamptz or null.
+--         int, how many these are; failed, cancelled int, reason text of those that
+--         stay as they are; counted bool; started_at timestamptz or null.
 -- Locks:  `lock` takes the Run row and waits for it.
 
 -- step: lock
@@ -12,10 +13,11 @@ WHERE id = %(run_id)s::uuid
 FOR UPDATE
 
 -- step: read
--- Rows:   ordinal, status.
-SELECT ordinal, status
+-- Rows:   ordinal, status, status reason, attempts.
+SELECT ordinal, status, status_reason, attempts
 FROM orchestrator_task_run
 WHERE id = ANY (%(task_run_ids)s::uuid[])
+ORDER BY ordinal
 
 -- step: reopen
 -- Rows:   the queue id of each item queued.
@@ -31,8 +33,8 @@ WITH chosen AS MATERIALIZED (
     WHERE id = %(run_id)s::uuid AND status IS NOT NULL
 ), reopened AS (
     UPDATE orchestrator_task_run AS task_run
-    SET status = NULL, status_reason = '', finished_at = NULL, output = NULL,
-        generation = task_run.generation + 1
+    SET status = NULL, status_reason = '', started_at = NULL, finished_at = NULL,
+        output = NULL, generation = task_run.generation + 1
     FROM chosen
     WHERE task_run.id = chosen.id AND task_run.status IS NOT NULL
     RETURNING
@@ -43,9 +45,10 @@ WITH chosen AS MATERIALIZED (
     INSERT INTO orchestrator_open_run (
         run_id, remaining, failed, cancelled, reason, started_at
     )
-    VALUES (
-        %(run_id)s::uuid, %(tasks)s::int, 0, 0, '', %(started_at)s::timestamptz
-    )
+    SELECT
+        %(run_id)s::uuid, %(tasks)s::int, %(failed)s::int, %(cancelled)s::int,
+        %(reason)s::text, %(started_at)s::timestamptz
+    WHERE %(counted)s::bool
 ), waiting AS (
     INSERT INTO orchestrator_wait (
         task_run_id, run_id, task_id, queue_id, lane, position, schedule_timeout_ms,

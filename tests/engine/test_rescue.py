@@ -166,9 +166,7 @@ def test_a_lost_attempt_began_when_it_was_claimed(lab: Lab) -> None:
     dead.claim_one()
     lab.main.travel(seconds=40)
     rescued(lab, dead)
-    [(started, seconds)] = lab.rows(
-        "SELECT started_at, finished_at - started_at FROM orchestrator_attempt"
-    )
+    [(seconds,)] = lab.rows("SELECT finished_at - started_at FROM orchestrator_attempt")
     assert abs(seconds - timedelta(seconds=40)) < timedelta(seconds=1)
 
 
