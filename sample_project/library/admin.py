@@ -63,8 +63,8 @@ class SourceFileAdmin(ReadOnlyAdmin):
 
 @admin.register(Document)
 class DocumentAdmin(ReadOnlyAdmin):
-    list_display = ("name", "kind", "file", "line")
+    list_display = ("name", "kind", "distribution", "file", "line")
     list_filter = ("kind",)
-    list_select_related = ("file",)
+    list_select_related = ("distribution", "file")
     search_fields = ("name",)
     exclude = ("vector",)

@@ -40,7 +40,7 @@ def count(names: Collection[str] | None = None) -> dict[str, Counts]:
     documents = Document.objects.order_by()
     if names is not None:
         files = files.filter(distribution__name__in=names)
-        documents = documents.filter(file__distribution__name__in=names)
+        documents = documents.filter(distribution__name__in=names)
     counts = {
         name: Counts(files=total, broken=broken)
         for name, total, broken in files.values_list("distribution__name").annotate(
@@ -48,7 +48,7 @@ def count(names: Collection[str] | None = None) -> dict[str, Counts]:
         )
     }
     for name, kind, number, unindexed in documents.values_list(
-        "file__distribution__name", "kind"
+        "distribution__name", "kind"
     ).annotate(total=Count("pk"), waiting=Count("pk", filter=Q(vector=None))):
         one = counts.setdefault(name, Counts())
         one.documents[kind] = number

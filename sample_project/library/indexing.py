@@ -88,7 +88,14 @@ def write_documents(
         ).delete()
         Document.objects.bulk_create(
             [
-                Document(file_id=file, kind=kind, name=name, line=line, text=text)
+                Document(
+                    distribution=distribution,
+                    file_id=file,
+                    kind=kind,
+                    name=name,
+                    line=line,
+                    text=text,
+                )
                 for file, kind, name, line, text in sorted(wanted - stored.keys())
             ],
             batch_size=_BATCH,
@@ -114,9 +121,7 @@ def index_documents(name: str) -> int:
         Left("text", MAX_INDEXED_CHARACTERS), weight="B", config=SEARCH_CONFIG
     )
     with _locked(name) as distribution:
-        indexed = Document.objects.filter(
-            file__distribution=distribution, vector=None
-        ).update(vector=vector)
+        indexed = distribution.documents.filter(vector=None).update(vector=vector)
         Distribution.objects.filter(pk=distribution.pk).update(indexed_at=Now())
     return indexed
 

@@ -66,6 +66,11 @@ class Document(models.Model):
         CLASS = parsing.CLASS, "class"
         FUNCTION = parsing.FUNCTION, "function"
 
+    # The same as `file.distribution`, so that no write joins two large tables: such a
+    # join takes hours where the planner was last told that they are empty.
+    distribution = models.ForeignKey(
+        Distribution, models.CASCADE, related_name="documents"
+    )
     file = models.ForeignKey(
         SourceFile, models.CASCADE, related_name="documents", db_index=False
     )

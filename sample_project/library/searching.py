@@ -43,7 +43,7 @@ def search(words: str, *, kind: str = "") -> QuerySet[Any]:
                 fragment_delimiter=" … ",
             ),
         )
-        .select_related("file__distribution")
+        .select_related("distribution", "file")
         .defer("text", "vector")
         .order_by("-rank", "pk")
     )

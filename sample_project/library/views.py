@@ -31,7 +31,7 @@ def search_page(request: HttpRequest) -> HttpResponse:
 def document(request: HttpRequest, pk: int) -> HttpResponse:
     """One document, whole."""
     found = get_object_or_404(
-        Document.objects.select_related("file__distribution").defer("vector"), pk=pk
+        Document.objects.select_related("distribution", "file").defer("vector"), pk=pk
     )
     return render(request, "library/document.html", {"document": found})
 

@@ -9,10 +9,10 @@ from collections import Counter
 from importlib import metadata
 from pathlib import Path
 
-Expected = tuple[Counter[str], set[str]]
+KINDS = ("readme", "module", "class", "function")
 
 
-def expected(distribution: metadata.Distribution) -> Expected:
+def expected(distribution: metadata.Distribution) -> tuple[dict[str, int], set[str]]:
     """(number of documents by kind, broken paths) of an installed distribution."""
     documents: Counter[str] = Counter()
     broken: set[str] = set()
@@ -27,7 +27,7 @@ def expected(distribution: metadata.Distribution) -> Expected:
             documents += docstrings((site / path).read_bytes())
         except (SyntaxError, ValueError, OSError):
             broken.add(path)
-    return documents, broken
+    return {kind: documents[kind] for kind in KINDS}, broken
 
 
 def docstrings(source: bytes) -> Counter[str]:

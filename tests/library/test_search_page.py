@@ -104,7 +104,14 @@ def test_a_refused_query_says_why(client: Client, zoo: None) -> None:
 def test_pages_keep_the_query_and_accept_any_number(client: Client, zoo: None) -> None:
     file = SourceFile.objects.get(path="zoo.py")
     many = [
-        Document(file=file, kind="class", name=f"zoo.W{n}", line=n, text="Numbat.")
+        Document(
+            distribution=file.distribution,
+            file=file,
+            kind="class",
+            name=f"zoo.W{n}",
+            line=n,
+            text="Numbat.",
+        )
         for n in range(45)
     ]
     Document.objects.bulk_create(many)

@@ -81,7 +81,7 @@ class Command(BaseCommand):
     def _watch(self, handles: list[RunHandle[Any]], names: list[str]) -> None:
         """Print progress until every run has ended."""
         runs = Run.objects.filter(pk__in=[handle.id for handle in handles])
-        documents = Document.objects.filter(file__distribution__name__in=names)
+        documents = Document.objects.filter(distribution__name__in=names)
         terminal = self.stdout.isatty()
         before: tuple[int, int, int] | None = None
         changed = printed = time.monotonic()
