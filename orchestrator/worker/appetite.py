@@ -111,6 +111,11 @@ class Appetite:
         for source in sources:
             self._all_lanes |= source.lanes
 
+    def serve(self, queues: Sequence[int]) -> None:
+        """Serve these from now on, taking turns; whose turn it is stays."""
+        if set(queues) != set(self.queues):
+            self.queues = tuple(queues)
+
     def wake(self, now: float) -> None:
         """Something may be there: look now, and once more soon."""
         for source in self.sources:

@@ -38,7 +38,7 @@ logger = logging.getLogger("orchestrator")
 WAKE = b"w"  # look at the queues
 DRAIN = b"d"  # claim nothing more, return what has not started, end when idle
 STOP_NOW = b"s"  # settle what has finished, and end
-RECONCILE = b"c"  # a run was cancelled: look for leases that are gone
+RECONCILE = b"c"  # look for leases that are gone, and for new queues
 # What the child says.
 READY = b"R"  # the project is loaded
 

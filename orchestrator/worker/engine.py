@@ -14,7 +14,7 @@ from time import monotonic
 from uuid import UUID
 
 from orchestrator import registry
-from orchestrator.engine import leases, notify, versions
+from orchestrator.engine import leases, notify, queues, versions
 from orchestrator.engine.claim import Claim, Demand, WorkerKey
 from orchestrator.engine.exchange import exchange
 from orchestrator.engine.faults import Backoff, Fault, kind_of
@@ -262,6 +262,8 @@ class Engine:
         """
         self.orders.reconcile = False
         self.reconciled_at = monotonic()
+        if not self.appetite.strict:
+            self.appetite.serve(queues.known(self.link.session))
         gone = leases.reconcile(self.link.session, self.key, self.hands.held())
         if gone:
             self.hands.stop(gone)

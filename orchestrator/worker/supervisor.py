@@ -181,6 +181,8 @@ class Supervisor:
             self.news.add(payload)
         elif payload in self.served:
             self.news.add("wake")
+        elif not self.options.queues:  # one that no definition has: have it looked up
+            self.news.update(("cancel", "wake"))
 
     # What it says to the database.
 

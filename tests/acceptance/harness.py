@@ -198,8 +198,8 @@ class Harness:
                     found.append(pid)
         return found
 
-    def close(self) -> list[int]:
-        """End everything; the processes that outlived their worker."""
+    def close(self) -> None:
+        """End everything; fails where a process outlived its worker."""
         for process in self.processes:
             if process.running:
                 with contextlib.suppress(OSError):
@@ -216,4 +216,4 @@ class Harness:
                 os.kill(pid, signal.SIGKILL)
         for process in self.processes:
             process.popen.wait(10)
-        return left
+        assert not left, f"Processes were left behind: {left}"

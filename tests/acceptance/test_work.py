@@ -100,3 +100,32 @@ def _words(trace: Path, start: str) -> list[str]:
 
 def _gone(pid: int) -> bool:
     return not Path(f"/proc/{pid}").exists()
+
+
+def test_a_queue_that_only_an_enqueue_has_named_is_served(harness: Harness) -> None:
+    harness.worker()
+    tasks.noop.enqueue().result(timeout=30)
+    handle = tasks.noop.using(queue_name="made-up").enqueue()
+    assert handle.result(timeout=10) is None
+
+
+def test_a_worker_serves_its_queues_in_strict_order_and_no_others(
+    harness: Harness, trace: Path
+) -> None:
+    elsewhere = tasks.work.enqueue(str(trace), "elsewhere")
+    for number in range(5):
+        tasks.work.using(queue_name="low").enqueue(str(trace), f"low-{number}", 0.1)
+        tasks.work.using(queue_name="high").enqueue(str(trace), f"high-{number}", 0.1)
+    worker = harness.worker("--queues", "high,low", "--slots", "1")
+    harness.wait_until(
+        lambda: trace.read_text().count("end low") == 5, "the low ones end"
+    )
+    starts = [
+        line.split()[1].partition("-")[0]
+        for line in trace.read_text().splitlines()
+        if line.startswith("start")
+    ]
+    assert starts == ["high"] * 5 + ["low"] * 5
+    elsewhere.refresh()
+    assert elsewhere.status == "QUEUED"
+    assert "No workflow uses the queue 'low'" in worker.log
