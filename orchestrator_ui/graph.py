@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from graphlib import TopologicalSorter
+from itertools import pairwise
 
 WIDTH, HEIGHT = 184, 44  # of a node
 GAP_X, GAP_Y = 48, 14
@@ -94,12 +95,12 @@ class _Layered:
             bends.append(bend)
         chain: list[Point] = [parent, *bends, child]
         self.chains[parent, child] = chain
-        for one, next_one in zip(chain, chain[1:], strict=False):
+        for one, next_one in pairwise(chain):
             self.after.setdefault(one, []).append(next_one)
             self.before.setdefault(next_one, []).append(one)
 
     def reduce_crossings(self) -> None:
-        """Sort each layer by the middle of its neighbours, to and fro; keep the best."""
+        """Sort layers by the middle of their neighbours, to and fro; keep the best."""
         best, fewest = self._copy(), self.crossings()
         for sweep in range(SWEEPS):
             if fewest == 0:

@@ -9,17 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
-from django.contrib.auth.models import AnonymousUser
 from django.db.models import Model
 from django.http import HttpRequest, HttpResponse
 from django.utils.cache import add_never_cache_headers, patch_cache_control
 
 if TYPE_CHECKING:
-    from django.contrib.auth.models import AbstractBaseUser, PermissionsMixin
-
-    class StaffUser(AbstractBaseUser, PermissionsMixin):
-        is_staff: bool
-
     BaseModelAdmin = admin.ModelAdmin[Any]
 else:
     BaseModelAdmin = admin.ModelAdmin
@@ -29,7 +23,7 @@ PAYLOAD_PERMISSION = "orchestrator.view_payload"
 
 def may(request: HttpRequest, permission: str) -> bool:
     """Whether the user of a request has a permission, `orchestrator.cancel_run`."""
-    user: StaffUser | AnonymousUser = request.user  # type: ignore[assignment]
+    user: Any = request.user
     return bool(user.is_active and user.has_perm(permission))
 
 
@@ -47,6 +41,7 @@ class ReadOnlyAdmin(BaseModelAdmin):
     show_facets = admin.ShowFacets.NEVER
     show_full_result_count = False
     sortable_by = ()
+    empty_value_display = ""
     list_per_page = 50
 
     class Media:

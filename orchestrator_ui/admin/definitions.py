@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib import admin
 from django.http import HttpRequest
@@ -33,10 +33,16 @@ class DefinitionAdmin(ReadOnlyAdmin):
 class WorkflowAdmin(DefinitionAdmin):
     """The screens of workflows."""
 
-    list_display: Any = ("name", "queue_name", "version_cell", "description_cell", "runs")
+    list_display: Any = (
+        "name",
+        "queue_name",
+        "version_cell",
+        "description_cell",
+        "runs",
+    )
     list_select_related = ("current_version",)
     search_fields = ("name",)
-    fields: Any = (
+    fields: ClassVar[Any] = (
         "name",
         "description",
         "queue_name",
@@ -105,11 +111,16 @@ class WorkflowAdmin(DefinitionAdmin):
 class WorkflowVersionAdmin(DefinitionAdmin):
     """The screens of versions."""
 
-    list_display: Any = ("name_cell", "workflow", "digest_cell", "created_cell")
+    list_display: Any = (
+        "name_cell",
+        "workflow",
+        "digest_cell",
+        "created_cell",
+    )
     list_select_related = ("workflow",)
     ordering = ("-created_at",)
     search_fields = ("workflow__name", "digest")
-    fields: Any = (
+    fields: ClassVar[Any] = (
         "workflow",
         "number",
         "digest",
@@ -153,7 +164,14 @@ class TaskAdmin(DefinitionAdmin):
     list_display: Any = ("name", "workflow", "known_cell", "created_cell")
     list_select_related = ("workflow",)
     search_fields = ("name", "workflow__name")
-    fields: Any = ("name", "workflow", "known_cell", "id", "lane", "created_at")
+    fields: ClassVar[Any] = (
+        "name",
+        "workflow",
+        "known_cell",
+        "id",
+        "lane",
+        "created_at",
+    )
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> Any:
         return TaskChangeList
@@ -174,7 +192,7 @@ class TaskChangeList(PlainChangeList):
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
-        self.result_list = list(self.result_list)  # type: ignore[assignment]
+        self.result_list = list(self.result_list)
         unknown = Coverage.read().unknown([task.pk for task in self.result_list])
         for task in self.result_list:
             task.is_known = task.pk not in unknown

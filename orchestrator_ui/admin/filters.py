@@ -34,7 +34,7 @@ class CriteriaFilter(admin.ListFilter):
         model: Any,
         model_admin: Any,
     ) -> None:
-        super().__init__(request, params, model, model_admin)  # type: ignore[arg-type]
+        super().__init__(request, params, model, model_admin)
         self.values: dict[str, str] = {}
         for name in self.parameter_names:
             value = params.pop(name, [""])[-1].strip()
@@ -44,7 +44,7 @@ class CriteriaFilter(admin.ListFilter):
     def has_output(self) -> bool:
         return True
 
-    def expected_parameters(self) -> list[str]:
+    def expected_parameters(self) -> list[str | None]:
         return list(self.parameter_names)
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:

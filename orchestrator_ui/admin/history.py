@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID
 
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.db.models.fields.json import KeyTextTransform
 from django.db.models.functions import Left
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 from django.urls import path, reverse
 from django.utils.html import format_html
@@ -20,7 +20,7 @@ from orchestrator.models import Run, TaskRun
 from orchestrator_ui.admin import filters
 from orchestrator_ui.admin.keyset import KeysetAdmin
 from orchestrator_ui.admin.runs import download
-from orchestrator_ui.views import definitions, page, payloads, search, words
+from orchestrator_ui.views import definitions, page, payloads, places, search, words
 from orchestrator_ui.views.places import executions, with_places
 
 
@@ -29,19 +29,18 @@ class TaskRunAdmin(KeysetAdmin):
 
     list_display: Any = (
         "status_cell",
-        "name_cell",
         "task_cell",
+        "reason_cell",
         "run_cell",
         "attempts_cell",
         "started_cell",
         "took_cell",
-        "reason_cell",
     )
-    list_display_links = ("name_cell",)
-    list_filter: Any = (filters.TaskRunStatusFilter, filters.TimeFilter)
+    list_display_links = ("task_cell",)
+    list_filter: ClassVar[Any] = (filters.TaskRunStatusFilter, filters.TimeFilter)
     search_fields = ("id",)
     search_help_text = _("The id of a task run or of its run.")
-    fields: Any = (
+    fields: ClassVar[Any] = (
         "id",
         "status_cell",
         "status_reason",
@@ -80,7 +79,7 @@ class TaskRunAdmin(KeysetAdmin):
         names = definitions.task_names({row.task_id for row in rows_})
         for row in rows_:
             row.placed = placed.get(row.pk, row)
-            row.names = names.get(row.task_id, ("", gettext("unregistered task")))
+            row.task_name = words.task(names.get(row.task_id))
 
     def get_urls(self) -> list[Any]:
         return [
@@ -105,14 +104,10 @@ class TaskRunAdmin(KeysetAdmin):
     def status_cell(self, task_run: Any) -> str:
         return words.badge(self._placed(task_run).status)
 
-    @admin.display(description=_("Task run"))
-    def name_cell(self, task_run: Any) -> str:
-        return words.short_id(task_run)
-
     @admin.display(description=_("Task"))
     def task_cell(self, task_run: Any) -> str:
         self._placed(task_run)
-        return " / ".join(part for part in task_run.names if part)
+        return str(task_run.task_name)
 
     @admin.display(description=_("Run"))
     def run_cell(self, task_run: Any) -> str:
@@ -130,17 +125,17 @@ class TaskRunAdmin(KeysetAdmin):
     @admin.display(description=_("Started"))
     def started_cell(self, task_run: Any) -> str:
         placed = self._placed(task_run)
-        return words.moment(placed.started_at or getattr(placed, "claimed_at", None))
+        return words.moment(places.started_at(placed))
 
     @admin.display(description=_("Took"))
     def took_cell(self, task_run: Any) -> str:
         placed = self._placed(task_run)
-        started = placed.started_at or getattr(placed, "claimed_at", None)
-        return words.took(started, placed.finished_at)
+        started = places.started_at(placed)
+        return words.took(started, placed.finished_at, counting=False)
 
     @admin.display(description=_("Reason"))
     def reason_cell(self, task_run: Any) -> str:
-        return str(task_run.status_reason)
+        return clamped(task_run.status_reason)
 
     @admin.display(description=_("Output"))
     def output_cell(self, task_run: Any) -> str:
@@ -151,7 +146,9 @@ class TaskRunAdmin(KeysetAdmin):
             "orchestrator_ui/run/payload.html",
             {
                 "payload": payloads.Payload.of(text),
-                "url": reverse("admin:orchestrator_taskrun_output", args=(task_run.pk,)),
+                "url": reverse(
+                    "admin:orchestrator_taskrun_output", args=(task_run.pk,)
+                ),
             },
         )
 
@@ -190,10 +187,10 @@ class AttemptAdmin(KeysetAdmin):
         "error_cell",
     )
     list_display_links = ("number_cell",)
-    list_filter: Any = (filters.TimeFilter,)
+    list_filter: ClassVar[Any] = (filters.TimeFilter,)
     search_fields = ("id",)
     search_help_text = _("The id of an attempt.")
-    fields: Any = (
+    fields: ClassVar[Any] = (
         "id",
         "outcome_cell",
         "number",
@@ -235,7 +232,7 @@ class AttemptAdmin(KeysetAdmin):
         return format_html(
             '<a href="{}"><code>…{}</code></a>',
             reverse("admin:orchestrator_taskrun_change", args=(attempt.task_run_id,)),
-            str(attempt.task_run_id)[-12:],
+            str(attempt.task_run_id)[-8:],
         )
 
     @admin.display(description=_("Worker"))
@@ -262,7 +259,7 @@ class AttemptAdmin(KeysetAdmin):
     def error_cell(self, attempt: Any) -> str | None:
         if not attempt.error_type:
             return None
-        return f"{attempt.error_type}: {attempt.message}"
+        return clamped(f"{attempt.error_type}: {attempt.message}")
 
     @admin.display(description=_("Traceback"), empty_value="–")
     def traceback_cell(self, attempt: Any) -> str | None:
@@ -275,11 +272,17 @@ class AttemptAdmin(KeysetAdmin):
 class AuditEntryAdmin(KeysetAdmin):
     """The screens of the audit log."""
 
-    list_display: Any = ("created_cell", "actor_cell", "action", "target_cell", "reason")
+    list_display: Any = (
+        "created_cell",
+        "actor_cell",
+        "action",
+        "target_cell",
+        "reason",
+    )
     list_display_links = ("created_cell",)
     list_select_related = ("actor",)
-    list_filter: Any = (filters.TimeFilter,)
-    fields: Any = (
+    list_filter: ClassVar[Any] = (filters.TimeFilter,)
+    fields: ClassVar[Any] = (
         "created_at",
         "actor_cell",
         "action",
@@ -311,11 +314,16 @@ class AuditEntryAdmin(KeysetAdmin):
         return render_to_string("orchestrator_ui/json.html", {"value": entry.data})
 
 
+def clamped(text: str) -> str:
+    """Text of which a list shows two lines; the title has it all."""
+    return format_html('<span class="orch-clamp" title="{}">{}</span>', text, text)
+
+
 def run_link(run_id: UUID) -> str:
     """A link to a run by the end of its id."""
     return format_html(
         '<a href="{}" title="{}"><code>…{}</code></a>',
         reverse("admin:orchestrator_run_change", args=(run_id,)),
         run_id,
-        str(run_id)[-12:],
+        str(run_id)[-8:],
     )

@@ -12,8 +12,8 @@ from typing import Any
 from django.contrib import messages
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.views.main import ChangeList
-from django.db import OperationalError, connections, router, transaction
 from django.core.exceptions import ValidationError
+from django.db import OperationalError, connections, router, transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
@@ -35,6 +35,10 @@ class PlainChangeList(ChangeList):
         if not self.is_popup:
             self.title = capfirst(str(self.opts.verbose_name_plural))
 
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        self.full_result_count = self.result_count
+
 
 class KeysetChangeList(PlainChangeList):
     """One page of rows with greater or lesser keys than the cursor's."""
@@ -54,7 +58,7 @@ class KeysetChangeList(PlainChangeList):
         kept = {CURSOR_VAR: None, **(new_params or {})}
         return super().get_query_string(kept, remove)
 
-    def get_ordering(self, request: HttpRequest, queryset: QuerySet[Any]) -> list[str]:
+    def get_ordering(self, request: HttpRequest, queryset: QuerySet[Any]) -> list[Any]:
         return ["-pk"]
 
     def get_results(self, request: HttpRequest) -> None:
@@ -77,8 +81,9 @@ class KeysetChangeList(PlainChangeList):
             self.older = self._link("older", page[-1])
         if page and not self.is_first_page:
             self.newer = self._link("newer", page[0])
-        self.model_admin.prepare_rows(request, page)  # type: ignore[attr-defined]
-        self.result_list = page  # type: ignore[assignment]
+        keyset_admin: Any = self.model_admin
+        keyset_admin.prepare_rows(request, page)
+        self.result_list = page
         self.result_count = self.full_result_count = len(page)
         self.show_full_result_count = False
         self.show_admin_actions = bool(page)
@@ -120,7 +125,7 @@ class KeysetAdmin(ReadOnlyAdmin):
         if not term:
             return queryset, False
         try:
-            key = self.model._meta.pk.to_python(term)  # type: ignore[union-attr]
+            key = self.model._meta.pk.to_python(term)
         except ValidationError:
             messages.info(request, gettext("Search by the whole id."))
             return queryset.none(), False

@@ -99,7 +99,9 @@ class Operation:
 
     def done(self, count: int) -> str:
         return {
-            "cancel": ngettext("%d run was cancelled.", "%d runs were cancelled.", count),
+            "cancel": ngettext(
+                "%d run was cancelled.", "%d runs were cancelled.", count
+            ),
             "retry": ngettext(
                 "%d run is executed again.", "%d runs are executed again.", count
             ),
@@ -150,15 +152,15 @@ class OperateMixin(BaseModelAdmin):
         return self._may(request, "rerun")
 
     @admin.action(description=gettext_lazy("Cancel…"), permissions=["cancel"])
-    def cancel(self, request: HttpRequest, queryset: Any) -> HttpResponse | None:
+    def cancel(self, request: HttpRequest, queryset: Any) -> Any:
         return self._ask(request, "cancel", _ids(request, ACTION_CHECKBOX_NAME))
 
     @admin.action(description=gettext_lazy("Retry…"), permissions=["retry"])
-    def retry(self, request: HttpRequest, queryset: Any) -> HttpResponse | None:
+    def retry(self, request: HttpRequest, queryset: Any) -> Any:
         return self._ask(request, "retry", _ids(request, ACTION_CHECKBOX_NAME))
 
     @admin.action(description=gettext_lazy("Rerun…"), permissions=["rerun"])
-    def rerun(self, request: HttpRequest, queryset: Any) -> HttpResponse | None:
+    def rerun(self, request: HttpRequest, queryset: Any) -> Any:
         return self._ask(request, "rerun", _ids(request, ACTION_CHECKBOX_NAME))
 
     def get_urls(self) -> list[Any]:
@@ -168,13 +170,15 @@ class OperateMixin(BaseModelAdmin):
             *super().get_urls(),
         ]
 
-    def response_action(self, request: HttpRequest, queryset: Any) -> Any:
+    def response_action(
+        self, request: HttpRequest, queryset: Any, *args: Any, **kwargs: Any
+    ) -> Any:
         try:
             _ids(request, ACTION_CHECKBOX_NAME)
         except ValueError:
             messages.warning(request, gettext("A selected run has no valid id."))
             return HttpResponseRedirect(request.get_full_path())
-        return super().response_action(request, queryset)
+        return super().response_action(request, queryset, *args, **kwargs)
 
     def operate_view(self, request: HttpRequest, name: str) -> HttpResponse:
         """Ask for a confirmation, or carry out what was confirmed. POST alone."""
@@ -209,9 +213,11 @@ class OperateMixin(BaseModelAdmin):
             request, OPERATIONS[name].permission
         )
 
-    def _ask(self, request: HttpRequest, name: str, chosen: Sequence[UUID]) -> Any:
+    def _ask(
+        self, request: HttpRequest, name: str, chosen: Sequence[UUID]
+    ) -> HttpResponse:
         operation = OPERATIONS[name]
-        visible = self.get_queryset(request).filter(pk__in=chosen)
+        visible: Any = self.get_queryset(request).filter(pk__in=chosen)
         runs = list(rows.for_list(visible.order_by("-pk")))
         if not runs:
             messages.warning(request, gettext("None of these runs is there any more."))

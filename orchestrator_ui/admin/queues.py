@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib import admin
 from django.db.models import Model
 from django.http import HttpRequest
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.http import urlencode
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from orchestrator_ui.admin.base import ReadOnlyAdmin
@@ -22,7 +24,7 @@ class QueueChangeList(PlainChangeList):
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
-        self.result_list = list(self.result_list)  # type: ignore[assignment]
+        self.result_list = list(self.result_list)
         depths = queues.depths(self.result_list)
         for queue in self.result_list:
             queue.depth = depths.get(queue.pk, queues.Depth())
@@ -31,9 +33,24 @@ class QueueChangeList(PlainChangeList):
 class QueueAdmin(ReadOnlyAdmin):
     """The screens of queues."""
 
-    list_display: Any = ("name", "ready", "delayed", "running", "oldest", "runs")
+    list_display: Any = (
+        "name",
+        "ready",
+        "delayed",
+        "running",
+        "oldest",
+        "runs",
+    )
     search_fields = ("name",)
-    fields: Any = ("name", "ready", "delayed", "running", "oldest", "runs", "created_at")
+    fields: ClassVar[Any] = (
+        "name",
+        "ready",
+        "delayed",
+        "running",
+        "oldest",
+        "runs",
+        "created_at",
+    )
     change_form_template = "orchestrator_ui/queue.html"
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> Any:
@@ -66,7 +83,11 @@ class QueueAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("Oldest ready run"), empty_value="")
     def oldest(self, queue: Any) -> str | None:
-        return words.moment(_depth(queue).oldest) or None
+        made = _depth(queue).oldest
+        if made is None:
+            return None
+        age = words.span(timezone.now() - made)
+        return format_html("{} ({})", words.moment(made), gettext("%s ago") % age)
 
     @admin.display(description=_("Runs"))
     def runs(self, queue: Any) -> str:

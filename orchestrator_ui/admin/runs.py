@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID
 
 from django.contrib import admin, messages
@@ -35,16 +35,16 @@ class RunAdmin(OperateMixin, LiveMixin, KeysetAdmin):
         "status_cell",
         "run_cell",
         "workflow_cell",
-        "queue_cell",
+        "line_cell",
         "created_cell",
         "started_cell",
         "took_cell",
         "attempts_cell",
-        "line_cell",
+        "queue_cell",
         "metadata_cell",
     )
     list_display_links = None
-    list_filter: Any = (
+    list_filter: ClassVar[Any] = (
         filters.StatusFilter,
         filters.WorkflowFilter,
         filters.QueueFilter,
@@ -81,7 +81,9 @@ class RunAdmin(OperateMixin, LiveMixin, KeysetAdmin):
         wanted = search.parse(search_term)
         hidden = wanted.pairs and not self.has_payload_permission(request)
         if wanted.unreadable or hidden:
-            messages.info(request, gettext("Search for: ") + self.get_search_help(request))
+            messages.info(
+                request, gettext("Search for: ") + self.get_search_help(request)
+            )
             return queryset.none(), False
         return wanted.apply(queryset), False
 
@@ -112,7 +114,12 @@ class RunAdmin(OperateMixin, LiveMixin, KeysetAdmin):
 
     @admin.display(description=_("Workflow"))
     def workflow_cell(self, run: Any) -> str:
-        return run.row.workflow if run.row else ""
+        name = run.row.workflow if run.row else ""
+        return format_html(
+            '<a href="{}">{}</a>',
+            reverse("admin:orchestrator_run_change", args=(run.pk,)),
+            name or gettext("unregistered"),
+        )
 
     @admin.display(description=_("Queue"))
     def queue_cell(self, run: Any) -> str:
@@ -130,7 +137,7 @@ class RunAdmin(OperateMixin, LiveMixin, KeysetAdmin):
     def took_cell(self, run: Any) -> str:
         return run.cells.get("took", "")  # type: ignore[no-any-return]
 
-    @admin.display(description=_("Attempts"))
+    @admin.display(description=_("Tries"))
     def attempts_cell(self, run: Any) -> str:
         return run.cells.get("attempts", "")  # type: ignore[no-any-return]
 
@@ -148,7 +155,9 @@ class RunAdmin(OperateMixin, LiveMixin, KeysetAdmin):
         )
         if len(pairs) <= PAIRS:
             return shown
-        return format_html('{} <span class="orch-note">+{}</span>', shown, len(pairs) - PAIRS)
+        return format_html(
+            '{} <span class="orch-note">+{}</span>', shown, len(pairs) - PAIRS
+        )
 
     # The pages.
 
@@ -171,12 +180,13 @@ class RunAdmin(OperateMixin, LiveMixin, KeysetAdmin):
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        self.search_help_text = None  # said by the placeholder, as far as it is true
         response = super().changelist_view(request, extra_context)
         context = getattr(response, "context_data", None)
         if context and isinstance(context.get("cl"), KeysetChangeList):
             context["cl"].search_help_text = self.get_search_help(request)
-            context["feed"] = self.feed(request, self._list_topics(request, context["cl"]))
+            context["feed"] = self.feed(
+                request, self._list_topics(request, context["cl"])
+            )
             context["empty_text"] = gettext(
                 "No run yet. Enqueue one in code, and it appears here."
             )
@@ -244,7 +254,9 @@ class RunAdmin(OperateMixin, LiveMixin, KeysetAdmin):
         """Input or metadata as a file."""
         if not self.has_payload_permission(request):
             raise PermissionDenied
-        if column not in ("input", "metadata") or not self._visible(request, str(run_id)):
+        if column not in ("input", "metadata") or not self._visible(
+            request, str(run_id)
+        ):
             raise Http404
         return download(Run.objects.filter(pk=run_id), column, f"{run_id}-{column}")
 

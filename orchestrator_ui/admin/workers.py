@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib import admin
 from django.db.models import Model
@@ -23,7 +23,7 @@ class WorkerChangeList(PlainChangeList):
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
-        self.result_list = list(self.result_list)  # type: ignore[assignment]
+        self.result_list = list(self.result_list)
         states = workers.states(self.result_list)
         for worker in self.result_list:
             worker.state = states[worker.pk]
@@ -42,8 +42,8 @@ class WorkerAdmin(ReadOnlyAdmin):
         "process_cell",
         "started_cell",
     )
-    list_filter: Any = (filters.WorkerFilter,)
-    fields: Any = (
+    list_filter: ClassVar[Any] = (filters.WorkerFilter,)
+    fields: ClassVar[Any] = (
         "name",
         "state_cell",
         "heartbeat_cell",
@@ -118,8 +118,8 @@ class WorkerAdmin(ReadOnlyAdmin):
             (
                 (
                     reverse("admin:orchestrator_run_change", args=(lease.run_id,)),
-                    " / ".join(names.get(lease.task_id, (gettext("unregistered task"),))),
-                    words.took(lease.claimed_at, None),
+                    words.task(names.get(lease.task_id)),
+                    words.took(lease.claimed_at, None, counting=False),
                 )
                 for lease in held
             ),
@@ -131,8 +131,8 @@ class WorkerAdmin(ReadOnlyAdmin):
         names = definitions.task_names(int(task_id) for task_id in worker.tasks)
         lines = format_html_join(
             "",
-            "<li>{} / {}</li>",
-            sorted(names.values()),
+            "<li>{}</li>",
+            sorted((words.task(each),) for each in names.values()),
         )
         return format_html('<ul class="orch-plain">{}</ul>', lines) if names else "–"
 

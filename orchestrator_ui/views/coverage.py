@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Literal
+from typing import Any, Literal
 
 from django.db.models import DateTimeField, DurationField, ExpressionWrapper, F, Func
 
@@ -26,7 +26,7 @@ class DatabaseNow(Func):
     output_field = DateTimeField()
 
 
-def silence() -> ExpressionWrapper:
+def silence() -> ExpressionWrapper[Any]:
     """How long ago a worker's last heartbeat was."""
     return ExpressionWrapper(
         DatabaseNow() - F("heartbeat_at"), output_field=DurationField()

@@ -7,6 +7,7 @@ its workflow: a definition that is missing is shown as such, never joined away.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from uuid import UUID
 
 from orchestrator.engine.shapes import Shape
 from orchestrator.models import Queue, Run, Task, Worker, Workflow, WorkflowVersion
@@ -41,9 +42,7 @@ def workflow_names(runs: Collection[Run]) -> dict[int, str]:
 
 def queue_names(queue_ids: Iterable[int]) -> dict[int, str]:
     """The names of these queues by id; one query."""
-    return dict(
-        Queue.objects.filter(pk__in=set(queue_ids)).values_list("pk", "name")
-    )
+    return dict(Queue.objects.filter(pk__in=set(queue_ids)).values_list("pk", "name"))
 
 
 def task_names(task_ids: Iterable[int]) -> dict[int, tuple[str, str]]:
@@ -54,7 +53,7 @@ def task_names(task_ids: Iterable[int]) -> dict[int, tuple[str, str]]:
     return {pk: (workflow, name) for pk, workflow, name in rows}
 
 
-def worker_names(worker_ids: Iterable[object]) -> dict[object, str]:
+def worker_names(worker_ids: Iterable[UUID | None]) -> dict[UUID | None, str]:
     """The names of these workers by id; one query."""
     wanted = {worker_id for worker_id in worker_ids if worker_id is not None}
     return dict(Worker.objects.filter(pk__in=wanted).values_list("pk", "name"))

@@ -23,9 +23,14 @@ from orchestrator.engine.shapes import Shape, TaskShape
 from orchestrator.models import Attempt, AuditEntry, OpenRun, Run, TaskRun
 from orchestrator.states import AttemptOutcome, TaskRunStatus
 from orchestrator_ui import graph
-from orchestrator_ui.views import definitions
+from orchestrator_ui.views import definitions, places
 from orchestrator_ui.views.coverage import Coverage, Gap
-from orchestrator_ui.views.places import ended_attempts, executions, with_places
+from orchestrator_ui.views.places import (
+    Place,
+    ended_attempts,
+    executions,
+    with_places,
+)
 
 MAX_TASKS = 300  # listed on one page
 MAX_ATTEMPTS = 20  # the latest of one task; all are a link away
@@ -75,6 +80,11 @@ class TaskView:
         return executions(self.task_run) if self.task_run else 0
 
     @property
+    def ends_with_error(self) -> bool:
+        """Whether its last attempt says why it failed, so that no reason need."""
+        return bool(self.attempts and self.attempts[-1].error_type)
+
+    @property
     def hidden_attempts(self) -> int:
         ended = ended_attempts(self.task_run) if self.task_run else 0
         return max(0, ended - len(self.attempts))
@@ -83,8 +93,7 @@ class TaskView:
     def started_at(self) -> datetime | None:
         if self.task_run is None:
             return None
-        claimed: datetime | None = getattr(self.task_run, "claimed_at", None)
-        return claimed or self.task_run.started_at
+        return places.started_at(self.task_run)
 
 
 @dataclass(frozen=True)
@@ -171,7 +180,7 @@ def fragments(run_id: UUID) -> dict[str, str]:
     page = read(run_id)
     if page is None:
         return {}
-    parts = {
+    parts: dict[str, str] = {
         f"run-{name}": render_to_string(
             f"orchestrator_ui/run/{name}.html", {"page": page, "run": page.run}
         )
@@ -205,7 +214,7 @@ def _tasks(run: Run, shape: Shape) -> tuple[TaskView, ...]:
     ordinals = graph.order(tuple(task.parents for task in shape.tasks))
     shown = [found[n] for n in ordinals[:MAX_TASKS] if n in found]
     attempts = _attempts(shown)
-    holders = definitions.worker_names(getattr(t, "holder_id", None) for t in shown)
+    holders = definitions.worker_names(Place.of(t).holder_id for t in shown)
     queues = definitions.queue_names({t.queue_id for t in found.values()})
     waiting = [t for t in found.values() if t.status == TaskRunStatus.QUEUED]
     coverage = Coverage.read() if run.outcome_status is None else None
@@ -214,13 +223,14 @@ def _tasks(run: Run, shape: Shape) -> tuple[TaskView, ...]:
         task = shape.tasks[ordinal]
         task_run = found.get(ordinal)
         queue = queues.get(task_run.queue_id, "") if task_run else task.queue_name
+        holder = Place.of(task_run).holder_id if task_run else None
         views.append(
             TaskView(
                 shape=task,
                 parents=tuple(shape.tasks[parent].name for parent in task.parents),
                 task_run=task_run,
                 queue=queue,
-                holder=holders.get(getattr(task_run, "holder_id", None), ""),
+                holder=holders.get(holder, ""),
                 attempts=attempts.get(task_run.pk, ()) if task_run else (),
                 gap=coverage.gap(task.id, queue)
                 if coverage and task_run in waiting

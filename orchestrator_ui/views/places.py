@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from django.db import models
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
 from django.db.models import Case, OuterRef, Subquery, When
 from django.db.models.functions import Coalesce
 
@@ -42,11 +45,31 @@ def with_places(task_runs: TaskRunQuerySet) -> TaskRunQuerySet:
     )
 
 
+class Place(NamedTuple):
+    """What `with_places` has read of where a task run is."""
+
+    next_attempt: int | None
+    due_at: datetime | None
+    claimed_at: datetime | None
+    holder_id: UUID | None
+    awaited: int | None
+
+    @classmethod
+    def of(cls, task_run: TaskRun) -> Place:
+        """That of a row; nothing is known of one that was read otherwise."""
+        return cls(*(getattr(task_run, name, None) for name in cls._fields))
+
+
+def started_at(task_run: TaskRun) -> datetime | None:
+    """When its latest attempt began, the one under way included."""
+    return Place.of(task_run).claimed_at or task_run.started_at
+
+
 def executions(task_run: TaskRun) -> int:
     """How often a row of `with_places` has been executed, the current time included."""
     if task_run.outcome_status is not None:
         return task_run.attempts
-    upcoming: int | None = getattr(task_run, "next_attempt", None)
+    upcoming = Place.of(task_run).next_attempt
     if upcoming is None:
         return task_run.attempts
     running = task_run.status == TaskRunStatus.RUNNING
@@ -60,6 +83,6 @@ def ended_attempts(task_run: TaskRun) -> int:
     return executions(task_run)
 
 
-def _while_open(expression: models.Expression) -> Case:
+def _while_open(expression: Any) -> Case:
     """Spare ended rows, which are most of history, a look into the live tables."""
     return Case(When(outcome_status__isnull=True, then=expression), default=None)

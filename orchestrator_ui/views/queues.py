@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from django.db.models import BigIntegerField, Count, Exists, OuterRef, Subquery, UUIDField
+from django.db.models import (
+    BigIntegerField,
+    Count,
+    Exists,
+    OuterRef,
+    Subquery,
+    UUIDField,
+)
 
 from orchestrator import ids
 from orchestrator.models import DelayedItem, Lease, Queue, QueueItem, Task
@@ -45,7 +52,7 @@ def depths(queues: Collection[Queue]) -> dict[int, Depth]:
     """
     ready = QueueItem.objects.order_by().filter(queue_id=OuterRef("pk"))
     first = ready.values("run_id")[: CAP + 1]
-    rows = (
+    rows: Any = (
         Queue.objects.order_by()
         .filter(pk__in=[queue.pk for queue in queues])
         .annotate(
@@ -65,7 +72,7 @@ def depths(queues: Collection[Queue]) -> dict[int, Depth]:
             ready=count,
             delayed=delayed.get(pk, 0),
             running=running.get(pk, 0),
-            oldest=_created(oldest) if oldest else None,
+            oldest=None if oldest is None else _created(oldest),
         )
         for pk, count, oldest in rows
     }
@@ -88,9 +95,7 @@ def uncovered(queue: Queue) -> list[tuple[Task, Gap]]:
 class _Least(Subquery):
     """The least id of a sliced query; PostgreSQL has no min() of UUIDs before 18."""
 
-    template = (
-        "(SELECT run_id FROM (%(subquery)s) AS capped ORDER BY run_id LIMIT 1)"
-    )
+    template = "(SELECT run_id FROM (%(subquery)s) AS capped ORDER BY run_id LIMIT 1)"
     output_field = UUIDField()
 
 

@@ -9,15 +9,20 @@ from datetime import datetime
 from uuid import UUID
 
 from django.db.models import OuterRef, Subquery
-from django.db.models.functions import Left
 from django.db.models.fields.json import KeyTextTransform
+from django.db.models.functions import Left
 
 from orchestrator import ids
 from orchestrator.models import Attempt, OpenRun, Run, TaskRun
 from orchestrator.models.runs import RunQuerySet
 from orchestrator.states import TERMINAL_RUN, TaskRunStatus
-from orchestrator_ui.views import definitions
-from orchestrator_ui.views.places import ended_attempts, executions, with_places
+from orchestrator_ui.views import definitions, places
+from orchestrator_ui.views.places import (
+    Place,
+    ended_attempts,
+    executions,
+    with_places,
+)
 
 # Task runs that are read for one row; of a wider run only its counts are shown.
 MAX_TASKS = 50
@@ -80,7 +85,8 @@ def read(runs: Sequence[Run]) -> list[RunRow]:
             ),
             started_at=_started(run, task_runs.get(run.pk, ())),
             due_at=min(
-                (t.due_at for t in task_runs.get(run.pk, ()) if t.due_at), default=None
+                filter(None, (Place.of(t).due_at for t in task_runs.get(run.pk, ()))),
+                default=None,
             ),
             line=_line(run, task_runs.get(run.pk, ()), errors),
         )
@@ -97,8 +103,8 @@ def _ended(run: Run, tasks: int) -> int:
 
 def _started(run: Run, task_runs: Collection[TaskRun]) -> datetime | None:
     opened_at: datetime | None = getattr(run, "opened_at", None)
-    claims = [t.claimed_at for t in task_runs if t.claimed_at]
-    return run.started_at or opened_at or min(claims, default=None)
+    starts = [places.started_at(t) for t in task_runs]
+    return run.started_at or opened_at or min(filter(None, starts), default=None)
 
 
 def _task_runs(sizes: dict[UUID, int]) -> dict[UUID, list[TaskRun]]:
@@ -136,9 +142,7 @@ def one_line(kind: str | None, message: str | None) -> str:
     return f"{name}: {lines[0][:MAX_LINE]}" if lines else name
 
 
-def _line(
-    run: Run, task_runs: Collection[TaskRun], errors: dict[UUID, str]
-) -> str:
+def _line(run: Run, task_runs: Collection[TaskRun], errors: dict[UUID, str]) -> str:
     if run.status in TERMINAL_RUN:
         return run.status_reason
     for task_run in task_runs:

@@ -1,8 +1,8 @@
 """How states and times are said: the same words on pages and in the feed.
 
 What comes from here depends on the language and the time zone that are active, and
-on nothing else; above all not on the time of rendering, or an unchanged page would
-differ each time that it is read.
+on the day, but not on the second of rendering, or an unchanged page would differ each
+time that it is read.
 """
 
 from __future__ import annotations
@@ -40,7 +40,11 @@ STATES = {
     "SKIPPED": (gettext_lazy("Skipped"), "quiet", "M4 4l4 4l-4 4M9 4l4 4l-4 4"),
     "ACTIVE": (pgettext_lazy("worker", "Active"), "good", "M3.5 8.5l3 3l6-7"),
     "PAUSED": (pgettext_lazy("worker", "Paused"), "wait", "M6 4v8M10 4v8"),
-    "DRAINING": (pgettext_lazy("worker", "Draining"), "wait", "M8 3v9M4.5 8.5L8 12l3.5-3.5"),
+    "DRAINING": (
+        pgettext_lazy("worker", "Draining"),
+        "wait",
+        "M8 3v9M4.5 8.5L8 12l3.5-3.5",
+    ),
     "STOPPED": (pgettext_lazy("worker", "Stopped"), "quiet", "M4.5 4.5h7v7h-7z"),
     "LOST": (gettext_lazy("Lost"), "bad", "M4.5 4.5l7 7m0-7l-7 7"),
     "SILENT": (pgettext_lazy("worker", "Silent"), "bad", f"{_CIRCLE}M8 5v3.5"),
@@ -77,25 +81,33 @@ def badge(status: str, *, note: str = "") -> SafeString:
 
 
 def moment(value: datetime | None) -> str:
-    """A time of day with its date, and the exact time on hovering."""
+    """A time of day, with its date unless that is today's; the title is exact."""
     if value is None:
         return ""
     local = timezone.localtime(value)
+    today = timezone.localtime().date()
+    if local.date() == today:
+        date = ""
+    elif local.year == today.year:
+        date = date_format(local, "j M ")
+    else:
+        date = date_format(local, "j M Y ")
     return format_html(
-        '<time class="orch-time" datetime="{}" title="{}">{} '
-        "<b>{}</b></time>",
+        '<time class="orch-time" datetime="{}" title="{}">{}<b>{}</b></time>',
         local.isoformat(),
         f"{local:%Y-%m-%d %H:%M:%S.%f} {local.tzname()}",
-        date_format(local, "j M"),
+        date,
         f"{local:%H:%M:%S}",
     )
 
 
 def span(length: timedelta) -> str:
-    """A length of time in its two largest units: `0.34 s`, `3 min 4 s`, `2 d 5 h`."""
+    """A length of time in its largest units: `34 ms`, `1.2 s`, `3 min 4 s`."""
     seconds = max(0.0, length.total_seconds())
+    if seconds < 1:
+        return gettext("%d ms") % round(seconds * 1000)
     if seconds < 10:
-        return gettext("%s s") % f"{seconds:.2f}".rstrip("0").rstrip(".")
+        return gettext("%s s") % f"{seconds:.1f}"
     whole = round(seconds)
     if whole < 60:
         return gettext("%d s") % whole
@@ -115,10 +127,13 @@ def span(length: timedelta) -> str:
     }
 
 
-def took(start: datetime | None, end: datetime | None) -> str:
-    """How long it took; what goes on is counted in the browser, second by second."""
+def took(start: datetime | None, end: datetime | None, *, counting: bool = True) -> str:
+    """How long it took. What goes on is counted in the browser, second by second,
+    or with `counting=False` said once, as it is now."""
     if start is None:
         return ""
+    if end is None and not counting:
+        return span(timezone.now() - start)
     if end is None:
         return format_html(
             '<span class="orch-elapsed" data-since="{}">…</span>',
@@ -127,6 +142,14 @@ def took(start: datetime | None, end: datetime | None) -> str:
     return span(end - start)
 
 
+def task(names: tuple[str, str] | None) -> str:
+    """A task by its workflow's name and its own; once where they are the same."""
+    if names is None:
+        return gettext("unregistered task")
+    workflow, name = names
+    return name if workflow == name else f"{workflow} / {name}"
+
+
 def short_id(row: Run | TaskRun) -> str:
     """The part of an id that differs between neighbours; the whole is its title."""
-    return f"…{str(row.pk)[-12:]}"
+    return f"…{str(row.pk)[-8:]}"

@@ -66,6 +66,7 @@
     // Outputs are asked for by the person who looks, never sent to everybody.
 
     function afterSwap(event) {
+        if (!event.detail.shouldSwap) return; // htmx tells of those as well
         tick();
         if (event.detail.target.id !== "run-outputs_signal") return;
         const region = document.getElementById("run-outputs");
@@ -115,8 +116,6 @@
         });
         if (!feed.hasAttribute("ws-connect")) say(feed, feed.dataset.pollOn, "poll");
     }
-
-    // htmx tells of a failed socket on the console; it is not an error of the page.
 
     function start() {
         const feed = document.getElementById("orch-feed");
