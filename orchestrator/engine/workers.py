@@ -6,8 +6,8 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from uuid import UUID
 
-from orchestrator.engine.sessions import Session, statements
-from orchestrator.states import WorkerStatus
+from orchestrator.engine.sessions import Session, array, statements
+from orchestrator.states import WORKER_TRANSITIONS, WorkerStatus
 
 
 def register_worker(
@@ -47,10 +47,18 @@ def heartbeat(session: Session, worker_id: UUID) -> bool:
 
 
 def set_status(session: Session, worker_id: UUID, status: WorkerStatus) -> bool:
-    """Move a living worker to another status; False where it has been declared lost."""
+    """Move a living worker to another status, or leave it there.
+
+    False where it cannot go there: it has been declared lost, has stopped, or drains.
+    """
+    before = [
+        earlier.value
+        for earlier, following in WORKER_TRANSITIONS.items()
+        if status in following or (earlier == status and following)
+    ]
     rows = session.fetch(
         statements("workers")["status"],
-        {"worker_id": worker_id, "status": status.value},
+        {"worker_id": worker_id, "status": status.value, "before": array(before)},
     )
     return bool(rows)
 

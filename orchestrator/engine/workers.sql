@@ -1,6 +1,6 @@
 -- The row that says that a worker process is alive.
 -- Params: worker_id uuid; of a new one: name, hostname text, pid, slots, processes int,
---         queues, labels, tasks text (JSON); status text.
+--         queues, labels, tasks text (JSON); status text, before text[].
 -- Locks:  the Worker row.
 
 -- step: register
@@ -24,10 +24,10 @@ WHERE id = %(worker_id)s::uuid AND status IN ('ACTIVE', 'DRAINING', 'PAUSED')
 RETURNING id
 
 -- step: status
--- Rows:   the id, unless it has been declared lost.
+-- Rows:   the id, unless it is in none of the states `before`.
 UPDATE orchestrator_worker
 SET status = %(status)s::text, heartbeat_at = orchestrator_now()
-WHERE id = %(worker_id)s::uuid AND status IN ('ACTIVE', 'DRAINING', 'PAUSED')
+WHERE id = %(worker_id)s::uuid AND status = ANY (%(before)s::text[])
 RETURNING id
 
 -- step: stop
