@@ -13,6 +13,7 @@ from importlib import metadata
 from io import StringIO
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from django.core.management import call_command
@@ -60,10 +61,10 @@ def start(tmp_path: Path) -> Iterator[Start]:
     }
     started: list[subprocess.Popen[bytes]] = []
 
-    def process(*arguments: str) -> subprocess.Popen[bytes]:
+    def process(*arguments: str, **more: str) -> subprocess.Popen[bytes]:
         command = [sys.executable, "manage.py", *arguments]
         one = subprocess.Popen(
-            command, cwd=ROOT, env=environment, start_new_session=True
+            command, cwd=ROOT, env={**environment, **more}, start_new_session=True
         )
         started.append(one)
         return one
@@ -98,14 +99,22 @@ def until(condition: Callable[[], bool], *, seconds: float) -> None:
         time.sleep(0.1)
 
 
+def enqueued() -> None:
+    only = [argument for name in DISTRIBUTIONS for argument in ("--only", name)]
+    call_command("index_library", "--no-wait", *only, stdout=StringIO())
+
+
+def lost() -> set[UUID]:
+    attempts = Attempt.objects.filter(outcome=AttemptOutcome.LOST)
+    return set(attempts.values_list("task_run_id", flat=True))
+
+
 def test_every_document_is_indexed_once_though_the_worker_is_killed(
     start: Start,
 ) -> None:
-    only = [argument for name in DISTRIBUTIONS for argument in ("--only", name)]
-    call_command("index_library", "--no-wait", *only, stdout=StringIO())
+    enqueued()
     start("runscheduler")
     victim = start("runworker")
-
     until(lambda: frozen_in_the_middle(victim), seconds=60)
     os.killpg(victim.pid, signal.SIGKILL)
     victim.wait()
@@ -113,17 +122,32 @@ def test_every_document_is_indexed_once_though_the_worker_is_killed(
 
     start("runworker")
     until(lambda: not Run.objects.unfinished().exists(), seconds=120)
+    assert lost() == held
+    assert_indexed_once()
 
-    outcomes = set(Run.objects.values_list("outcome_status", flat=True))
-    assert outcomes == {RunStatus.COMPLETED}
-    lost = Attempt.objects.filter(outcome=AttemptOutcome.LOST)
-    assert set(lost.values_list("task_run_id", flat=True)) == held
-    assert inspect.violations(sessions.django_session(), at_rest=True) == []
+
+def test_every_document_is_indexed_once_though_results_are_lost_after_the_write(
+    start: Start,
+) -> None:
+    """The moment that matters: the task has committed, its result has not."""
+    enqueued()
+    start("runscheduler")
+    victim = start("runworker", ORCHESTRATOR_FAILPOINTS="settle.before=kill@8")
+    until(lambda: bool(lost()), seconds=60)
+    os.killpg(victim.pid, signal.SIGKILL)
+    victim.wait()
+
+    start("runworker")
+    until(lambda: not Run.objects.unfinished().exists(), seconds=120)
     assert_indexed_once()
 
 
 def assert_indexed_once() -> None:
-    """What the tables hold is what a plain loop over the files finds."""
+    """Every run completed, and the tables hold what a plain loop over the files
+    finds."""
+    outcomes = set(Run.objects.values_list("outcome_status", flat=True))
+    assert outcomes == {RunStatus.COMPLETED}
+    assert inspect.violations(sessions.django_session(), at_rest=True) == []
     key = ("file__distribution__name", "file__path", "kind", "name")
     doubles = Document.objects.values(*key).annotate(n=Count("pk")).filter(n__gt=1)
     assert not doubles.order_by().exists()
