@@ -53,7 +53,7 @@ def _exchange(
     claimed = None
     if results:
         failpoints.hit("settle.before")
-    with session.pipeline(), session.transaction():
+    with session.pipeline():
         session.renew_plans()
         sent = settle.send(session, worker.worker_id, results) if results else []
         if demand is not None and demand.limit > 0:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from importlib.resources import files
 from typing import Any, Protocol
@@ -84,7 +84,10 @@ class Session(Protocol):
         """A read-only transaction that sees one moment, unless one is open already."""
 
     def pipeline(self) -> AbstractContextManager[object]:
-        """Send statements without waiting for each answer, where the driver can."""
+        """A durable transaction whose statements do not wait for each other's answers.
+
+        What `send` returns may be fetched once it has ended; `fetch` would end it.
+        """
 
     def renew_plans(self) -> None:
         """Let no plan grow old; to be called at every exchange."""
@@ -133,7 +136,7 @@ class DjangoSession:
             yield
 
     def pipeline(self) -> AbstractContextManager[object]:
-        return nullcontext()
+        return self.transaction()
 
     def renew_plans(self) -> None:
         """Nothing: Django's connection plans for the values at hand."""
@@ -158,13 +161,22 @@ class WorkerSession:
         cursor = self.send(statement, params)
         return cursor.fetchall() if cursor.description else []
 
+    def transaction(self) -> AbstractContextManager[object]:
+        return self._durable(self.connection.transaction)
+
+    def pipeline(self) -> AbstractContextManager[object]:
+        # Up to its end, a pipeline on an autocommit connection is one transaction.
+        return self._durable(self.connection.pipeline)
+
     @contextmanager
-    def transaction(self) -> Iterator[None]:
+    def _durable(
+        self, begin: Callable[[], AbstractContextManager[object]]
+    ) -> Iterator[None]:
         if self._committed is not None:
             raise RuntimeError("A durable transaction cannot be nested in another one.")
         self._committed = []
         try:
-            with self.connection.transaction():
+            with begin():
                 yield
             committed = self._committed
         finally:
@@ -182,9 +194,6 @@ class WorkerSession:
         with self.transaction():
             self.send(SNAPSHOT, {})
             yield
-
-    def pipeline(self) -> AbstractContextManager[object]:
-        return self.connection.pipeline()
 
     def renew_plans(self) -> None:
         """Have generic plans made anew now and then; to be called at every exchange.
