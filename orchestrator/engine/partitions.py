@@ -56,7 +56,8 @@ def _next(session: Session, table: str) -> tuple[str, UUID | None, UUID | None] 
     for end in ends:
         bound = ids.floor_uuid(_milliseconds(end))
         if upper is None or bound > upper:
-            start = _start(end, settings.partition_by)
+            # Named by where it begins, which no other one does, whatever the period.
+            start = _start(end, settings.partition_by) if upper is None else _at(upper)
             return f"{table}_{start:%Y_%m_%d}", upper, bound
     return None
 
@@ -83,6 +84,10 @@ def _start(end: datetime, period: str) -> datetime:
 
 def _milliseconds(moment: datetime) -> int:
     return round(moment.timestamp() * 1000)
+
+
+def _at(bound: UUID) -> datetime:
+    return datetime.fromtimestamp(ids.milliseconds_of(bound) / 1000, UTC)
 
 
 def _make(
