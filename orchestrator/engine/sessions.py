@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cache
 from importlib.resources import files
 from typing import Any, Protocol
@@ -165,8 +165,19 @@ class WorkerSession:
         return self._durable(self.connection.transaction)
 
     def pipeline(self) -> AbstractContextManager[object]:
+        return self._durable(self._pipelined)
+
+    @contextmanager
+    def _pipelined(self) -> Iterator[None]:
         # Up to its end, a pipeline on an autocommit connection is one transaction.
-        return self._durable(self.connection.pipeline)
+        with self.connection.pipeline():
+            try:
+                yield
+            except BaseException:
+                # Its end commits what was sent before, unless it is told not to.
+                with suppress(psycopg.Error):
+                    self.connection.execute("ROLLBACK", prepare=False)
+                raise
 
     @contextmanager
     def _durable(
@@ -251,6 +262,7 @@ DEFAULT_PARAMETERS = {
 
 SESSION_SETTINGS = {
     "timezone": "UTC",
+    "default_transaction_isolation": "read committed",
     "statement_timeout": "60s",
     "lock_timeout": "10s",
     "idle_in_transaction_session_timeout": "60s",

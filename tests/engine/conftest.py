@@ -12,7 +12,8 @@ from pytest_django.plugin import DjangoDbBlocker
 
 from orchestrator.engine import notify, sessions
 from tests.engine import guards
-from tests.engine.lab import ROWS, Lab, Pool
+from tests.engine.lab import Lab
+from tests.engine.pool import ROWS, Pool
 
 DEFINITIONS = ("workflow_version", "task", "workflow", "queue")
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
-from psycopg.pq import TransactionStatus
 
 from orchestrator import ids
 from orchestrator.engine import (
@@ -30,6 +28,7 @@ from orchestrator.engine.outcome import RunState
 from orchestrator.engine.settle import Result
 from orchestrator.engine.shapes import Shape, queue_id
 from orchestrator.states import AttemptOutcome
+from tests.engine.pool import ROWS, Pool
 
 NO_RETRY = {"attempts": 0}
 AT_ONCE = {"attempts": 1, "initial": 0, "factor": 2, "max": 1, "jitter": False}
@@ -39,18 +38,6 @@ LATER = {"attempts": 2, "initial": 60, "factor": 2, "max": 600, "jitter": False}
 def task(name: str, *parents: str, **options: Any) -> dict[str, Any]:
     """One node of a shape's dictionary."""
     return {"name": name, "parents": list(parents), **options}
-
-
-class _TakeBack(Exception):
-    pass
-
-
-@contextmanager
-def rolled_back(transaction: AbstractContextManager[object]) -> Iterator[None]:
-    """The block runs in `transaction`, which is rolled back at its end."""
-    with suppress(_TakeBack), transaction:
-        yield
-        raise _TakeBack
 
 
 class Hand:
@@ -142,49 +129,6 @@ class Hand:
             done += len(results)
             if not results:
                 return done
-
-
-ROWS = (
-    "run",
-    "task_run",
-    "attempt",
-    "queue_item",
-    "delayed_item",
-    "lease",
-    "wait",
-    "open_run",
-    "deadline",
-    "worker",
-    "duty",
-    "test_seen",
-)
-
-
-class Pool:
-    """Connections of the engine's kind that are used by one test after the other."""
-
-    def __init__(self) -> None:
-        self.free: list[psycopg.Connection[Any]] = []
-
-    def take(self) -> psycopg.Connection[Any]:
-        if self.free:
-            return self.free.pop()
-        return sessions.connect(application_name="orchestrator-lab")
-
-    def give_back(self, connections: Iterable[psycopg.Connection[Any]]) -> None:
-        """Keep those that are whole, with the clock set right."""
-        for connection in connections:
-            if connection.closed or connection.broken:
-                continue
-            if connection.info.transaction_status is not TransactionStatus.IDLE:
-                connection.close()
-                continue
-            connection.execute("SELECT set_config('orchestrator.now', '', false)")
-            self.free.append(connection)
-
-    def close(self) -> None:
-        for connection in self.free:
-            connection.close()
 
 
 class Lab:

@@ -11,7 +11,8 @@ from orchestrator.engine import leases, notify
 from orchestrator.engine.cancel import cancel
 from orchestrator.engine.promote import promote
 from orchestrator.engine.rescue import rescue
-from tests.engine.lab import AT_ONCE, LATER, Lab, rolled_back, task
+from tests.engine.lab import AT_ONCE, LATER, Lab, task
+from tests.engine.pool import rolled_back
 
 
 def test_a_queued_run_leaves_its_queue(lab: Lab) -> None:

@@ -11,7 +11,8 @@ from orchestrator import ids
 from orchestrator.engine.claim import Demand, WorkerKey
 from orchestrator.engine.sessions import statements
 from orchestrator.engine.shapes import Shape, queue_id
-from tests.engine.lab import Hand, Lab, rolled_back, task
+from tests.engine.lab import Hand, Lab, task
+from tests.engine.pool import rolled_back
 from tests.engine.races import together
 
 

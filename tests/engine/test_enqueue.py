@@ -13,7 +13,8 @@ from django.db import transaction
 from orchestrator import ids
 from orchestrator.engine import enqueue, sessions
 from orchestrator.engine.shapes import queue_id
-from tests.engine.lab import Lab, rolled_back, task
+from tests.engine.lab import Lab, task
+from tests.engine.pool import rolled_back
 
 TABLES = (
     "run",

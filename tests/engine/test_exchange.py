@@ -96,6 +96,19 @@ def test_one_poisoned_result_is_found_and_its_neighbours_settle(
     assert lab.main.fail(claims[4]).accepted == 1
 
 
+def test_a_batch_of_both_kinds_settles_as_one_or_not_at_all(lab: Lab) -> None:
+    """What was sent before a result that cannot be sent is not committed for it."""
+    run_ids = lab.enqueue(lab.shape("one"), 3)
+    lab.enqueue_one(lab.shape("two", "a", "b"))
+    claims = lab.main.claim()
+    results = [lab.completed(claim) for claim in claims]
+    bad = next(n for n, claim in enumerate(claims) if claim.run_id not in run_ids)
+    results[bad] = poisoned(lab, claims[bad], reason="a\ud800b")
+    exchanged = lab.main.exchange(results)
+    assert (exchanged.accepted, exchanged.refused) == (4, [])
+    assert [found for found, _ in exchanged.rejected] == [results[bad]]
+
+
 def test_a_poisoned_result_is_found_at_each_position(lab: Lab) -> None:
     size = 9
     shape = lab.shape("one")

@@ -16,7 +16,8 @@ from orchestrator.engine.claim import Claim
 from orchestrator.engine.exchange import Exchanged
 from orchestrator.engine.rescue import rescue
 from orchestrator.engine.shapes import Shape
-from tests.engine.lab import AT_ONCE, LATER, ROWS, Lab, task
+from tests.engine.lab import AT_ONCE, LATER, Lab, task
+from tests.engine.pool import ROWS
 
 
 def everything(lab: Lab) -> dict[str, list[tuple[str]]]:

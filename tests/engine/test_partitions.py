@@ -18,7 +18,8 @@ from django.test import override_settings
 from orchestrator import ids
 from orchestrator.engine import partitions
 from orchestrator.engine.sessions import statements
-from tests.engine.lab import Lab, rolled_back
+from tests.engine.lab import Lab
+from tests.engine.pool import rolled_back
 from tests.engine.races import Background, together, wait_until_blocked
 
 TABLE = "lab_history"

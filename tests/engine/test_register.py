@@ -7,7 +7,8 @@ import pytest
 from orchestrator.engine import register, versions
 from orchestrator.engine.shapes import Shape, queue_id
 from orchestrator.exceptions import InvalidDefinition
-from tests.engine.lab import Lab, rolled_back, task
+from tests.engine.lab import Lab, task
+from tests.engine.pool import rolled_back
 from tests.engine.races import Background, together, wait_until_blocked
 
 

@@ -11,7 +11,8 @@ from orchestrator.engine.promote import promote
 from orchestrator.engine.reprioritise import reprioritise
 from orchestrator.engine.retry import retry
 from orchestrator.engine.sessions import statements
-from tests.engine.lab import AT_ONCE, LATER, Lab, rolled_back, task
+from tests.engine.lab import AT_ONCE, LATER, Lab, task
+from tests.engine.pool import rolled_back
 from tests.engine.races import Background, held_claim, wait_until_blocked
 
 SEQUENCE = (1 << 55) - 1

@@ -12,7 +12,8 @@ from orchestrator.engine.rescue import rescue
 from orchestrator.engine.retry import retry
 from orchestrator.engine.settle import Result
 from orchestrator.exceptions import IllegalTransition, RunNotFound
-from tests.engine.lab import AT_ONCE, LATER, Lab, rolled_back, task
+from tests.engine.lab import AT_ONCE, LATER, Lab, task
+from tests.engine.pool import rolled_back
 
 
 def finish(lab: Lab, *failing: str) -> None:

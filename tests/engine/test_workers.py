@@ -10,7 +10,8 @@ import pytest
 
 from orchestrator.engine import duties, rescue, workers
 from orchestrator.states import WORKER_TRANSITIONS, WorkerStatus
-from tests.engine.lab import Hand, Lab, rolled_back
+from tests.engine.lab import Hand, Lab
+from tests.engine.pool import rolled_back
 from tests.engine.races import Background, together, wait_until_blocked
 
 MINUTE = timedelta(minutes=1)

@@ -1,0 +1,66 @@
+"""Connections that tests share, and the tables that they empty."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from typing import Any
+
+import psycopg
+from psycopg.pq import TransactionStatus
+
+from orchestrator.engine import sessions
+
+ROWS = (
+    "run",
+    "task_run",
+    "attempt",
+    "queue_item",
+    "delayed_item",
+    "lease",
+    "wait",
+    "open_run",
+    "deadline",
+    "worker",
+    "duty",
+    "test_seen",
+)
+
+
+class Pool:
+    """Connections of the engine's kind that are used by one test after the other."""
+
+    def __init__(self) -> None:
+        self.free: list[psycopg.Connection[Any]] = []
+
+    def take(self) -> psycopg.Connection[Any]:
+        if self.free:
+            return self.free.pop()
+        return sessions.connect(application_name="orchestrator-lab")
+
+    def give_back(self, connections: Iterable[psycopg.Connection[Any]]) -> None:
+        """Keep those that are whole, with the clock set right."""
+        for connection in connections:
+            if connection.closed or connection.broken:
+                continue
+            if connection.info.transaction_status is not TransactionStatus.IDLE:
+                connection.close()
+                continue
+            connection.execute("SELECT set_config('orchestrator.now', '', false)")
+            self.free.append(connection)
+
+    def close(self) -> None:
+        for connection in self.free:
+            connection.close()
+
+
+class _TakeBack(Exception):
+    pass
+
+
+@contextmanager
+def rolled_back(transaction: AbstractContextManager[object]) -> Iterator[None]:
+    """The block runs in `transaction`, which is rolled back at its end."""
+    with suppress(_TakeBack), transaction:
+        yield
+        raise _TakeBack
