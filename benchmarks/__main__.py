@@ -94,10 +94,13 @@ def _round(
 ) -> None:
     """Every measure, the peers in turn. What breaks is noted, and the rest goes on."""
     for name in chosen:
-        if name == "idle":
-            if figures.round == 0:
-                with _noting(broken, "idle"):
-                    measures.idle(bench, figures)
+        if name in measures.ONCE and figures.round:
+            continue
+        if name in measures.JOINT:
+            with _noting(broken, name):
+                measures.JOINT[name](bench, figures)
+                for peer in bench.peers:
+                    _progress(figures, name, peer.name)
             continue
         for peer in bench.peers:
             # A collection of one peer's objects must not hit another's figures.

@@ -62,6 +62,17 @@ class Bench:
         finally:
             peer.stop()
 
+    @contextlib.contextmanager
+    def joint_session(self, peers: list[Peer]) -> Iterator[None]:
+        """Several peers connected, each to a fresh database; stopped at the end."""
+        self.stamps.clear()
+        with contextlib.ExitStack() as stack:
+            for peer in peers:
+                self.fresh(peer)
+                stack.callback(peer.stop)
+                peer.connect()
+            yield
+
     def fresh(self, peer: Peer, *, backlog: bool = False) -> None:
         """Give the peer a database as it is after its installation, or behind its
         backlog. What takes long is made once per run and copied."""
@@ -92,15 +103,16 @@ class Bench:
 
     def start(self, peer: Peer, kind: Kind, processes: int) -> None:
         """Start workers and return when each of their processes has worked."""
+        expected = self.stamps.processes() + processes
         peer.start_workers(kind, processes)
         deadline = time.monotonic() + READY_SECONDS
-        while self.stamps.processes() < processes:
+        while self.stamps.processes() < expected:
             numbers = self.stamps.take(50)
             peer.enqueue_many(kind, numbers)
             if not self.wait_begun(peer, numbers, deadline):
                 raise TimeoutError(
-                    f"{peer.name}: {self.stamps.processes()} of {processes} worker "
-                    f"processes began a task within {READY_SECONDS} s"
+                    f"{peer.name}: not each of {processes} worker processes began a "
+                    f"task within {READY_SECONDS} s"
                 )
         if not peer.wait_done(deadline):
             raise TimeoutError(f"{peer.name} did not finish its first tasks")

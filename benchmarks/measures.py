@@ -62,28 +62,37 @@ def drain(
     figures.add_drained(f"drain-{kind}-{processes}", peer.name, drained)
 
 
-def latency(bench: Bench, peer: Peer, figures: Figures) -> None:
-    """From the return of enqueue to the start, one task at a time, worker idle.
+def latency(bench: Bench, figures: Figures) -> None:
+    """From the return of enqueue to the start, one task at a time, workers idle.
 
-    Can be negative: a worker may start before the caller has its answer.
+    All peers' workers are up, and the samples take turns, so that each peer has its
+    share of whatever else the machine does. Can be negative: a worker may start before
+    the caller has its answer.
     """
-    kind = _first_kind(peer)
-    samples: list[float] = []
-    with bench.session(peer):
-        bench.start(peer, kind, 1)
+    samples: dict[str, list[float]] = {peer.name: [] for peer in bench.peers}
+    with bench.joint_session(bench.peers):
+        for peer in bench.peers:
+            bench.start(peer, _first_kind(peer), 1)
         time.sleep(1)
         for _ in range(bench.profile.samples):
-            (number,) = numbers = bench.stamps.take(1)
-            peer.enqueue_one(kind, number)
-            returned = time.monotonic_ns()
-            # Not in step with anybody's poll interval.
-            time.sleep(random.uniform(0.03, 0.07))
-            if not bench.wait_begun(peer, numbers, time.monotonic() + 10):
-                raise TimeoutError(f"{peer.name} did not start a task within 10 s")
-            samples.append((bench.stamps.at(number) - returned) / 1e6)
-    cuts = statistics.quantiles(samples, n=100, method="inclusive")
-    for percent in (50, 95, 99):
-        figures.add(f"latency-p{percent}", peer.name, cuts[percent - 1])
+            for peer in bench.peers:
+                samples[peer.name].append(_sample(bench, peer))
+    for name, values in samples.items():
+        cuts = statistics.quantiles(values, n=100, method="inclusive")
+        for percent in (50, 95, 99):
+            figures.add(f"latency-p{percent}", name, cuts[percent - 1])
+
+
+def _sample(bench: Bench, peer: Peer) -> float:
+    """Milliseconds of one task."""
+    (number,) = numbers = bench.stamps.take(1)
+    peer.enqueue_one(_first_kind(peer), number)
+    returned = time.monotonic_ns()
+    # Not in step with anybody's poll interval.
+    time.sleep(random.uniform(0.02, 0.05))
+    if not bench.wait_begun(peer, numbers, time.monotonic() + 10):
+        raise TimeoutError(f"{peer.name} did not start a task within 10 s")
+    return (bench.stamps.at(number) - returned) / 1e6
 
 
 def backlog(bench: Bench, peer: Peer, figures: Figures) -> None:
@@ -128,20 +137,13 @@ def idle(bench: Bench, figures: Figures) -> None:
         after = bench.server.transactions(names)
         return {name: (after[name] - before[name]) / seconds for name in names}
 
-    try:
-        for peer in peers:
-            bench.fresh(peer)
-            peer.connect()
+    with bench.joint_session(peers):
         time.sleep(min(seconds, 2))
         without = window()
         for peer in peers:
-            bench.stamps.clear()
             bench.start(peer, "async", 1)
         time.sleep(seconds + 2)
         with_worker = window()
-    finally:
-        for peer in peers:
-            peer.stop()
     for name in names:
         figures.add("idle", name, max(0.0, with_worker[name] - without[name]))
 
@@ -153,11 +155,18 @@ MEASURES: dict[str, Measure] = {
     "drain-async-2": partial(drain, kind="async", processes=2),
     "drain-sync-1": partial(drain, kind="sync", processes=1),
     "drain-sync-2": partial(drain, kind="sync", processes=2),
-    "latency": latency,
     "backlog": backlog,
     "chains": chains,
 }
-NAMES = (*MEASURES, "idle")
+"""What peers do one after the other."""
+
+JOINT: dict[str, Callable[[Bench, Figures], None]] = {"latency": latency, "idle": idle}
+"""What they do at the same time."""
+
+ONCE = {"idle"}
+"""What needs no second round."""
+
+NAMES = (*MEASURES, *JOINT)
 
 
 def _first_kind(peer: Peer) -> Kind:
