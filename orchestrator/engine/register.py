@@ -50,6 +50,7 @@ def register(session: Session, shapes: Sequence[Shape]) -> list[Shape]:
         for step in ("queues", "workflows"):
             session.send(steps[step], params)
         session.fetch(steps["lock"], params)
+        session.send(steps["describe"], params)
         new = {row[0] for row in session.fetch(steps["versions"], params)}
         session.send(steps["tasks"], params)
         for kind, ours, theirs in session.fetch(steps["collisions"], params):

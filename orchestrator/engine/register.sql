@@ -15,19 +15,17 @@ ON CONFLICT DO NOTHING
 
 -- step: workflows
 -- Rows:   none.
-INSERT INTO orchestrator_workflow AS workflow (
-    id, name, description, queue_name, created_at
-)
+--
+-- Without a target, every unique index decides: with one, two sessions that insert the
+-- same rows may deadlock over the other index.
+INSERT INTO orchestrator_workflow (id, name, description, queue_name, created_at)
 SELECT id, name, description, queue_name, orchestrator_now()
 FROM unnest(
     %(workflow_ids)s::bigint[], %(workflow_names)s::text[], %(descriptions)s::text[],
     %(workflow_queues)s::text[]
 ) AS workflow (id, name, description, queue_name)
 ORDER BY id
-ON CONFLICT (id) DO UPDATE
-SET description = excluded.description, queue_name = excluded.queue_name
-WHERE (workflow.description, workflow.queue_name)
-   IS DISTINCT FROM (excluded.description, excluded.queue_name)
+ON CONFLICT DO NOTHING
 
 -- step: lock
 -- Rows:   the ids.
@@ -36,6 +34,17 @@ FROM orchestrator_workflow
 WHERE id = ANY (%(workflow_ids)s::bigint[])
 ORDER BY id
 FOR UPDATE
+
+-- step: describe
+-- Rows:   none.
+UPDATE orchestrator_workflow AS workflow
+SET description = ours.description, queue_name = ours.queue_name
+FROM unnest(
+    %(workflow_ids)s::bigint[], %(descriptions)s::text[], %(workflow_queues)s::text[]
+) AS ours (id, description, queue_name)
+WHERE workflow.id = ours.id
+  AND (workflow.description, workflow.queue_name)
+   IS DISTINCT FROM (ours.description, ours.queue_name)
 
 -- step: versions
 -- Rows:   the ids of those that are new, each of which is current now.

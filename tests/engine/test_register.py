@@ -142,7 +142,7 @@ def test_it_joins_the_callers_transaction(lab: Lab) -> None:
 @pytest.mark.parametrize("same", [True, False])
 def test_two_sessions_register_at_once(lab: Lab, same: bool) -> None:
     other = lab.hand()
-    for round_number in range(15):
+    for round_number in range(25):
         name = f"w{round_number}-{same}"
         shapes = [build(f"{name}-{n}", "a") for n in range(5)]
         theirs = shapes if same else [build(f"{name}-{n}", "a", "b") for n in range(5)]
