@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import gc
 import json
 import os
 import platform
@@ -55,8 +54,8 @@ def _parser() -> argparse.ArgumentParser:
         help="peers to run: " + ", ".join(peers.NAMES),
     )  # fmt: skip
     parser.add_argument(
-        "--measure", nargs="+", metavar="MEASURE", default=list(measures.NAMES),
-        help="by name or first part of it: " + ", ".join(measures.NAMES),
+        "--measure", nargs="+", metavar="MEASURE", default=list(measures.MEASURES),
+        help="by name or first part of it: " + ", ".join(measures.MEASURES),
     )  # fmt: skip
     parser.add_argument("--rounds", type=int, help="instead of the profile's")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
@@ -79,7 +78,7 @@ def _run(options: argparse.Namespace, directory: Path, postgres: Server) -> int:
     names = [peer.name for peer in bench.peers]
     lines, good = report.verdicts(figures, peers.OURS)
     print("\n".join([*versions, "", report.table(figures, names, peers.OURS), ""]))
-    print("(n×): ours / peer, the median of the rounds.  *: cut short at the limit")
+    print("(n×): ours / peer, the median of the turns.  *: cut short at the limit")
     if peers.OURS in names:
         print("\n".join(["", "Floors", *lines]))
     if options.json:
@@ -92,22 +91,13 @@ def _run(options: argparse.Namespace, directory: Path, postgres: Server) -> int:
 def _round(
     bench: Bench, chosen: list[str], figures: report.Figures, broken: list[str]
 ) -> None:
-    """Every measure, the peers in turn. What breaks is noted, and the rest goes on."""
+    """Every measure once. What breaks is noted, and the rest goes on."""
     for name in chosen:
         if name in measures.ONCE and figures.round:
             continue
-        if name in measures.JOINT:
-            with _noting(broken, name):
-                measures.JOINT[name](bench, figures)
-                for peer in bench.peers:
-                    _progress(figures, name, peer.name)
-            continue
-        for peer in bench.peers:
-            # A collection of one peer's objects must not hit another's figures.
-            gc.collect()
-            with _noting(broken, f"{name} of {peer.name}"):
-                measures.MEASURES[name](bench, peer, figures)
-                _progress(figures, name, peer.name)
+        with _noting(broken, name):
+            measures.MEASURES[name](bench, figures)
+            _progress(bench, figures, name)
 
 
 @contextlib.contextmanager
@@ -119,30 +109,27 @@ def _noting(broken: list[str], what: str) -> Iterator[None]:
         broken.append(f"{what}: {type(error).__name__}: {error}")
 
 
-def _progress(figures: report.Figures, measure: str, peer: str) -> None:
-    said = [
-        f"{metric} {report.number(value)}"
-        for metric in figures.metrics()
-        if metric.startswith(measure) and (value := figures.last(metric, peer))
-    ]
-    if said:
-        line = f"round {figures.round + 1}  {peer:14} {'  '.join(said)}"
-        print(line, file=sys.stderr, flush=True)
+def _progress(bench: Bench, figures: report.Figures, measure: str) -> None:
+    for metric in figures.metrics():
+        if not metric.startswith(measure):
+            continue
+        said = "   ".join(
+            f"{peer.name} {' '.join(map(report.number, values))}"
+            for peer in bench.peers
+            if (values := figures.of_round(metric, peer.name))
+        )
+        if said:
+            print(f"round {figures.round + 1}  {metric:13}  {said}", file=sys.stderr)
 
 
 def _measures(asked: list[str]) -> list[str]:
-    chosen = [
-        name for name in measures.NAMES if any(name.startswith(text) for text in asked)
-    ]
-    unknown = [
-        text for text in asked if not any(n.startswith(text) for n in measures.NAMES)
-    ]
-    if unknown:
-        raise SystemExit(
-            f"no such measure: {', '.join(unknown)}; "
-            f"there are {', '.join(measures.NAMES)}"
-        )
-    return chosen
+    """All whose names begin with one of those asked for."""
+    for text in asked:
+        if not any(name.startswith(text) for name in measures.MEASURES):
+            raise SystemExit(
+                f"no such measure: {text}; there are {', '.join(measures.MEASURES)}"
+            )
+    return [name for name in measures.MEASURES if name.startswith(tuple(asked))]
 
 
 def _peers(names: list[str], directory: Path, postgres: Server) -> list[peers.Peer]:

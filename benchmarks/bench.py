@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from benchmarks import cpu
@@ -30,6 +29,11 @@ class Drained:
     worker_cpu: float = 0.0
     server_cpu: float = 0.0
 
+    @property
+    def cpu(self) -> float:
+        """Of worker and server together."""
+        return self.worker_cpu + self.server_cpu
+
 
 class Bench:
     """Holds what all measures share."""
@@ -52,23 +56,12 @@ class Bench:
     # -- sessions
 
     @contextlib.contextmanager
-    def session(self, peer: Peer, *, backlog: bool = False) -> Iterator[None]:
-        """The peer connected to a fresh database; stopped at the end."""
-        self.fresh(peer, backlog=backlog)
-        self.stamps.clear()
-        try:
-            peer.connect()
-            yield
-        finally:
-            peer.stop()
-
-    @contextlib.contextmanager
-    def joint_session(self, peers: list[Peer]) -> Iterator[None]:
-        """Several peers connected, each to a fresh database; stopped at the end."""
+    def session(self, *peers: Peer, backlog: bool = False) -> Iterator[None]:
+        """The peers connected, each to a fresh database; stopped at the end."""
         self.stamps.clear()
         with contextlib.ExitStack() as stack:
             for peer in peers:
-                self.fresh(peer)
+                self.fresh(peer, backlog=backlog)
                 stack.callback(peer.stop)
                 peer.connect()
             yield
@@ -132,15 +125,30 @@ class Bench:
 
     def drain(self, peer: Peer, kind: Kind, processes: int, count: int) -> Drained:
         """The median of the profile's bursts on workers that are up and warm."""
-        self.start(peer, kind, processes)
-        self.burst(peer, kind, max(50, count // 4))
-        drained = [self.burst(peer, kind, count) for _ in range(self.profile.bursts)]
-        return Drained(
-            statistics.median(one.rate for one in drained),
-            any(one.partial for one in drained),
-            statistics.median(one.worker_cpu for one in drained),
-            statistics.median(one.server_cpu for one in drained),
-        )
+        drained = self.drain_in_turns([peer], kind, processes, lambda _: count)
+        return sorted(drained[peer.name], key=lambda one: one.rate)[
+            self.profile.bursts // 2
+        ]
+
+    def drain_in_turns(
+        self,
+        peers: Sequence[Peer],
+        kind: Kind,
+        processes: int,
+        count: Callable[[Peer], int],
+    ) -> dict[str, list[Drained]]:
+        """Bursts of the peers in turns, one per turn of the profile, by peer.
+
+        All workers are up from the beginning; those whose turn it is not are idle.
+        """
+        for peer in peers:
+            self.start(peer, kind, processes)
+            self.burst(peer, kind, max(50, count(peer) // 4))
+        drained: dict[str, list[Drained]] = {peer.name: [] for peer in peers}
+        for _ in range(self.profile.bursts):
+            for peer in peers:
+                drained[peer.name].append(self.burst(peer, kind, count(peer)))
+        return drained
 
     def burst(self, peer: Peer, kind: Kind, count: int) -> Drained:
         """Commit ``count`` tasks at once in front of idle workers, wait for all."""

@@ -1,78 +1,111 @@
-"""What is measured, one function per measure and peer; figures go to ``Figures``."""
+"""What is measured, a function each; figures go to ``Figures``.
+
+Peers take turns within every measure, as closely as it can be had, so that a ratio of
+two figures of one turn hardly feels what else the machine is doing.
+"""
 
 from __future__ import annotations
 
+import gc
 import random
 import statistics
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Literal
 
 from benchmarks.bench import Bench, Drained
 from benchmarks.peers import Kind, Peer
 from benchmarks.report import Figures
 
 PER_CALL = 1_000
+BOOKED_LATE = 12
+"""Seconds; PostgreSQL counts a session's transactions up to ten seconds late."""
 
-Measure = Callable[[Bench, Peer, Figures], None]
 
-
-def enqueue(bench: Bench, peer: Peer, figures: Figures) -> None:
+def enqueue(bench: Bench, figures: Figures) -> None:
     """One by one, a commit each, no worker running."""
-    kind = _first_kind(peer)
-    with bench.session(peer):
-        for number in bench.stamps.take(20):
-            peer.enqueue_one(kind, number)
-        numbers = bench.stamps.take(bench.profile.single)
-        began = time.perf_counter()
-        for number in numbers:
-            peer.enqueue_one(kind, number)
-        spent = time.perf_counter() - began
-    figures.add("enqueue", peer.name, len(numbers) / spent)
+    with bench.session(*bench.peers):
+        for peer in bench.peers:
+            for number in bench.stamps.take(20):
+                peer.enqueue_one(_any_kind(peer), number)
+        for turn in range(bench.profile.turns):
+            for peer in bench.peers:
+                numbers = bench.stamps.take(bench.profile.single)
+                kind = _any_kind(peer)
+                # One peer's garbage is not another's time.
+                gc.collect()
+                began = time.perf_counter()
+                for number in numbers:
+                    peer.enqueue_one(kind, number)
+                spent = time.perf_counter() - began
+                figures.add("enqueue", peer.name, len(numbers) / spent, turn)
 
 
-def bulk(bench: Bench, peer: Peer, figures: Figures) -> None:
+def bulk(bench: Bench, figures: Figures) -> None:
     """A thousand per call and commit, no worker running."""
-    if not peer.bulk:
-        return
-    with bench.session(peer):
-        peer.enqueue_many("async", bench.stamps.take(PER_CALL))
-        calls = [bench.stamps.take(PER_CALL) for _ in range(bench.profile.bulk_calls)]
-        began = time.perf_counter()
-        for numbers in calls:
-            peer.enqueue_many("async", numbers)
-        spent = time.perf_counter() - began
-    figures.add("bulk", peer.name, PER_CALL * len(calls) / spent)
+    peers = [peer for peer in bench.peers if peer.bulk]
+    with bench.session(*peers):
+        for peer in peers:
+            peer.enqueue_many("async", bench.stamps.take(PER_CALL))
+        for turn in range(bench.profile.turns):
+            for peer in peers:
+                calls = [
+                    bench.stamps.take(PER_CALL) for _ in range(bench.profile.bulk_calls)
+                ]
+                gc.collect()
+                began = time.perf_counter()
+                for numbers in calls:
+                    peer.enqueue_many("async", numbers)
+                spent = time.perf_counter() - began
+                figures.add("bulk", peer.name, PER_CALL * len(calls) / spent, turn)
 
 
-def drain(
-    bench: Bench,
-    peer: Peer,
-    figures: Figures,
-    *,
-    kind: Literal["async", "sync"],
-    processes: int,
-) -> None:
-    """A burst in front of idle, warm workers."""
-    if kind not in peer.kinds:
-        return
-    with bench.session(peer):
-        drained = bench.drain(peer, kind, processes, _count(bench, peer))
-    figures.add_drained(f"drain-{kind}-{processes}", peer.name, drained)
+def drain(bench: Bench, figures: Figures, *, kind: Kind, processes: int) -> None:
+    """Bursts in front of idle, warm workers."""
+    metric = f"drain-{kind}-{processes}"
+    with bench.session(*_those_with(bench, kind)):
+        drained = _drained(bench, kind, processes, bench.profile.drained)
+    _note(figures, metric, drained)
+    if metric == "drain-async-1":
+        for name, turns in drained.items():
+            for turn, one in enumerate(turns):
+                if one.server_cpu:
+                    figures.add("cpu-worker", name, one.worker_cpu, turn)
+                    figures.add("cpu-server", name, one.server_cpu, turn)
+
+
+def chains(bench: Bench, figures: Figures) -> None:
+    """Workflows of three tasks, each after the one before it, finished per second."""
+    with bench.session(*_those_with(bench, "chain")):
+        _note(figures, "chains", _drained(bench, "chain", 1, bench.profile.chained))
+
+
+def backlog(bench: Bench, figures: Figures) -> None:
+    """Drains without, then drains with the backlog."""
+    peers = _those_with(bench, "async")
+    with bench.session(*peers):
+        without = _drained(bench, "async", 1, bench.profile.drained)
+    with bench.session(*peers, backlog=True):
+        behind = _drained(bench, "async", 1, bench.profile.behind)
+    _note(figures, "backlog", behind)
+    for name, turns in behind.items():
+        rate = statistics.median(one.rate for one in without[name])
+        cpu = statistics.median(one.cpu for one in without[name])
+        for turn, one in enumerate(turns):
+            figures.add("backlog-kept", name, one.rate / rate, turn)
+            if cpu:
+                figures.add("backlog-cpu", name, one.cpu / cpu, turn)
 
 
 def latency(bench: Bench, figures: Figures) -> None:
     """From the return of enqueue to the start, one task at a time, workers idle.
 
-    All peers' workers are up, and the samples take turns, so that each peer has its
-    share of whatever else the machine does. Can be negative: a worker may start before
-    the caller has its answer.
+    Can be negative: a worker may start before the caller has its answer.
     """
     samples: dict[str, list[float]] = {peer.name: [] for peer in bench.peers}
-    with bench.joint_session(bench.peers):
+    with bench.session(*bench.peers):
         for peer in bench.peers:
-            bench.start(peer, _first_kind(peer), 1)
+            bench.start(peer, _any_kind(peer), 1)
         time.sleep(1)
         for _ in range(bench.profile.samples):
             for peer in bench.peers:
@@ -86,7 +119,7 @@ def latency(bench: Bench, figures: Figures) -> None:
 def _sample(bench: Bench, peer: Peer) -> float:
     """Milliseconds of one task."""
     (number,) = numbers = bench.stamps.take(1)
-    peer.enqueue_one(_first_kind(peer), number)
+    peer.enqueue_one(_any_kind(peer), number)
     returned = time.monotonic_ns()
     # Not in step with anybody's poll interval.
     time.sleep(random.uniform(0.02, 0.05))
@@ -95,37 +128,10 @@ def _sample(bench: Bench, peer: Peer) -> float:
     return (bench.stamps.at(number) - returned) / 1e6
 
 
-def backlog(bench: Bench, peer: Peer, figures: Figures) -> None:
-    """A drain without and one with the backlog, one after the other."""
-    if "async" not in peer.kinds:
-        return
-    count = behind = _count(bench, peer)
-    if peer.pace == "slow":
-        behind = bench.profile.behind_slow
-    with bench.session(peer):
-        without = bench.drain(peer, "async", 1, count)
-    with bench.session(peer, backlog=True):
-        drained = bench.drain(peer, "async", 1, behind)
-    figures.add_drained("backlog", peer.name, drained)
-    figures.add("backlog-kept", peer.name, drained.rate / without.rate)
-
-
-def chains(bench: Bench, peer: Peer, figures: Figures) -> None:
-    """Workflows of three tasks, each after the one before it, finished per second."""
-    if "chain" not in peer.kinds:
-        return
-    slow = peer.pace == "slow"
-    count = bench.profile.chains_slow if slow else bench.profile.chains
-    with bench.session(peer):
-        drained: Drained = bench.drain(peer, "chain", 1, count)
-    figures.add_drained("chains", peer.name, drained)
-
-
 def idle(bench: Bench, figures: Figures) -> None:
     """Transactions per second of an idle worker, all peers in the same seconds.
 
-    PostgreSQL books a session's transactions up to ten seconds late, so the workers'
-    first tasks must be over for longer than that.
+    The workers' first tasks must have been over for long enough to have been counted.
     """
     peers = [peer for peer in bench.peers if peer.on_postgres]
     names = [peer.name for peer in peers]
@@ -137,42 +143,49 @@ def idle(bench: Bench, figures: Figures) -> None:
         after = bench.server.transactions(names)
         return {name: (after[name] - before[name]) / seconds for name in names}
 
-    with bench.joint_session(peers):
+    with bench.session(*peers):
         time.sleep(min(seconds, 2))
         without = window()
         for peer in peers:
             bench.start(peer, "async", 1)
-        time.sleep(seconds + 2)
+        time.sleep(BOOKED_LATE)
         with_worker = window()
     for name in names:
         figures.add("idle", name, max(0.0, with_worker[name] - without[name]))
 
 
-MEASURES: dict[str, Measure] = {
+MEASURES: dict[str, Callable[[Bench, Figures], None]] = {
     "enqueue": enqueue,
     "bulk": bulk,
     "drain-async-1": partial(drain, kind="async", processes=1),
     "drain-async-2": partial(drain, kind="async", processes=2),
     "drain-sync-1": partial(drain, kind="sync", processes=1),
     "drain-sync-2": partial(drain, kind="sync", processes=2),
+    "latency": latency,
     "backlog": backlog,
     "chains": chains,
+    "idle": idle,
 }
-"""What peers do one after the other."""
-
-JOINT: dict[str, Callable[[Bench, Figures], None]] = {"latency": latency, "idle": idle}
-"""What they do at the same time."""
-
 ONCE = {"idle"}
 """What needs no second round."""
 
-NAMES = (*MEASURES, *JOINT)
 
-
-def _first_kind(peer: Peer) -> Kind:
+def _any_kind(peer: Peer) -> Kind:
     return "async" if "async" in peer.kinds else "sync"
 
 
-def _count(bench: Bench, peer: Peer) -> int:
-    profile = bench.profile
-    return profile.drain_slow if peer.pace == "slow" else profile.drain
+def _those_with(bench: Bench, kind: Kind) -> list[Peer]:
+    return [peer for peer in bench.peers if kind in peer.kinds]
+
+
+def _drained(
+    bench: Bench, kind: Kind, processes: int, count: Callable[[Peer], int]
+) -> dict[str, list[Drained]]:
+    peers = _those_with(bench, kind)
+    return bench.drain_in_turns(peers, kind, processes, count)
+
+
+def _note(figures: Figures, metric: str, drained: dict[str, list[Drained]]) -> None:
+    for name, turns in drained.items():
+        for turn, one in enumerate(turns):
+            figures.add(metric, name, one.rate, turn, partial=one.partial)

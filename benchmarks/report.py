@@ -6,8 +6,6 @@ import statistics
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.bench import Drained
-
 METRICS = {
     "enqueue": "enqueue one by one, tasks/s",
     "bulk": "enqueue 1,000 per call, tasks/s",
@@ -22,50 +20,53 @@ METRICS = {
     "latency-p99": "enqueue to start, p99, ms",
     "backlog": "drain behind the backlog, tasks/s",
     "backlog-kept": "… as a share of without it",
+    "backlog-cpu": "… CPU of a task, by that without it",
     "chains": "three-task chains/s",
     "idle": "idle worker, transactions/s",
 }
 
 
 class Figures:
-    """Per metric and peer one number a round, in the order of the rounds."""
+    """Per metric and peer a number for each turn of each round."""
 
     def __init__(self) -> None:
-        self._values: dict[str, dict[str, dict[int, float]]] = {}
+        self._values: dict[str, dict[str, dict[tuple[int, int], float]]] = {}
         self._partial: set[tuple[str, str]] = set()
         self.round = 0
 
-    def add(self, metric: str, peer: str, value: float) -> None:
-        """Note this round's figure."""
+    def add(
+        self,
+        metric: str,
+        peer: str,
+        value: float,
+        turn: int = 0,
+        *,
+        partial: bool = False,
+    ) -> None:
+        """Note a figure of this round; ``partial``, if it was cut short."""
         by_peer = self._values.setdefault(metric, {})
-        by_peer.setdefault(peer, {})[self.round] = value
-
-    def add_drained(self, metric: str, peer: str, drained: Drained) -> None:
-        """Note a rate and whether it was cut short."""
-        self.add(metric, peer, drained.rate)
-        if drained.partial:
+        by_peer.setdefault(peer, {})[self.round, turn] = value
+        if partial:
             self._partial.add((metric, peer))
-        if metric == "drain-async-1" and drained.server_cpu:
-            self.add("cpu-worker", peer, drained.worker_cpu)
-            self.add("cpu-server", peer, drained.server_cpu)
 
     def median(self, metric: str, peer: str) -> float | None:
         """None where the peer was not measured."""
         values = self._values.get(metric, {}).get(peer)
         return statistics.median(values.values()) if values else None
 
-    def last(self, metric: str, peer: str) -> float | None:
-        """This round's figure."""
-        return self._values.get(metric, {}).get(peer, {}).get(self.round)
+    def of_round(self, metric: str, peer: str) -> list[float]:
+        """This round's figures."""
+        values = self._values.get(metric, {}).get(peer, {})
+        return [value for (number, _), value in values.items() if number == self.round]
 
     def ratios(self, metric: str, ours: str, other: str, peer: str) -> list[float]:
-        """Ours by the peer's ``other`` metric, in each round that has both."""
+        """Ours by the peer's ``other`` metric, in each turn that has both."""
         mine = self._values.get(metric, {}).get(ours, {})
         theirs = self._values.get(other, {}).get(peer, {})
         return [
-            mine[number] / theirs[number]
-            for number in sorted(mine.keys() & theirs.keys())
-            if theirs[number]
+            mine[turn] / theirs[turn]
+            for turn in sorted(mine.keys() & theirs.keys())
+            if theirs[turn]
         ]
 
     def is_partial(self, metric: str, peer: str) -> bool:
@@ -77,7 +78,7 @@ class Figures:
         return [metric for metric in METRICS if metric in self._values]
 
     def data(self) -> dict[str, Any]:
-        """For JSON: metric, peer, figures of the rounds."""
+        """For JSON: metric, peer, figures of all turns."""
         return {
             metric: {
                 peer: list(values.values())
@@ -91,7 +92,7 @@ class Figures:
 class Floor:
     """What ours must reach: at least (or at most) ``bound``.
 
-    Against a peer the figure is the median of the rounds' ratios to its metric
+    Against a peer the figure is the median of the turns' ratios to its metric
     ``other``; without one it is ours alone.
     """
 
@@ -181,15 +182,15 @@ def verdicts(figures: Figures, ours: str) -> tuple[list[str], bool]:
     for floor in FLOORS:
         figure = floor.figure(figures, ours)
         if figure is None:
-            lines.append(f"  not measured  {floor.text}")
+            lines.append(f"  not measured    {floor.text}")
             continue
         unit = "×" if floor.peer else ""
         sign = "≤" if floor.at_most else "≥"
         said = f"{number(figure)}{unit} ({sign} {floor.bound:g}{unit})"
         if floor.reached(figure):
-            lines.append(f"  reached       {floor.text}: {said}")
+            lines.append(f"  reached         {floor.text}: {said}")
         else:
             good = False
-            by = f"missed by {floor.missed_by(figure):.0%}"
-            lines.append(f"  {by:13} {floor.text}: {said}")
+            by = f"missed by {floor.missed_by(figure):.1%}"
+            lines.append(f"  {by:15} {floor.text}: {said}")
     return lines, good

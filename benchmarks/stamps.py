@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 PROCESSES = 4096
-CAPACITY = 400_000
+CAPACITY = 1_000_000
 VARIABLE = "BENCH_STAMPS"
 
 _places: memoryview | None = None
