@@ -136,8 +136,10 @@ class Appetite:
         due = hungry if along else [s for s in hungry if s.look_at <= now]
         if not due:
             return None
-        if len(due) > 1 and any(source.flowing for source in due):
+        if any(source.flowing for source in due):
             due = [min(due, key=lambda source: source.look_at)]
+        else:  # one statement looks for all that are idle, due or not
+            due = [source for source in hungry if not source.flowing]
         self._asked = due
         self._limit = min(source.want() for source in due)
         return Demand(self._turned(), self._lanes(due), self._limit)

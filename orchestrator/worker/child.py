@@ -61,6 +61,7 @@ class Config:
     slots: int
     async_slots: int
     queues: tuple[str, ...]
+    longest_pause: float  # seconds between two looks at queues that are empty
 
     def dump(self) -> str:
         """As an argument of the command line."""
@@ -152,7 +153,7 @@ def build(config: Config, board: Board, mailbox: Mailbox, orders: Orders) -> Eng
             sources,
             queues_of(config.queues, shapes),
             strict=bool(config.queues),
-            longest=settings.poll_interval.total_seconds(),
+            longest=config.longest_pause,
         ),
         board,
         orders,

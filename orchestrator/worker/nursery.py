@@ -99,7 +99,7 @@ class Nursery:
 
     def tell(self, news: Collection[str]) -> None:
         """Pass on what was heard: `wake`, `cancel` or `feed`."""
-        for child in self.children if news else ():
+        for child in self.children:
             if "wake" in news:
                 child.say(WAKE)
             if "cancel" in news:

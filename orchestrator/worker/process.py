@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from time import monotonic
 from uuid import UUID
 
+from orchestrator.conf import settings
 from orchestrator.worker import boot
 from orchestrator.worker.board import Board
 from orchestrator.worker.child import DRAIN, READY, STOP_NOW, Config
@@ -57,6 +58,8 @@ class Child:
             slots=options.slots,
             async_slots=options.async_slots,
             queues=options.queues,
+            # Several children of an idle worker look no more often than one would.
+            longest_pause=settings.poll_interval.total_seconds() * options.processes,
         )
         try:
             self.process = boot.spawn(

@@ -82,8 +82,7 @@ class Supervisor:
         self.nursery.beat()
         self.dead += self.nursery.reap(now)
         self.attempt(self.tend)
-        news, self.news = self.news, set()
-        self.nursery.tell(news)
+        self.pass_on()
         if self.stopping_at is not None:
             self.enforce_grace(now)
         elif self.registered:
@@ -163,8 +162,9 @@ class Supervisor:
             self.nursery.stop_now()
 
     def readable(self, _: Any) -> None:
-        """The connection has something."""
+        """The connection has something; the children hear of it at once."""
         self.attempt(self.take_news)
+        self.pass_on()
 
     def take_news(self) -> None:
         """Read the notifications that have arrived, without waiting."""
@@ -174,6 +174,12 @@ class Supervisor:
         connection.pgconn.consume_input()
         while (note := connection.pgconn.notifies()) is not None:
             self.noted(note.relname.decode(), note.extra.decode())
+
+    def pass_on(self) -> None:
+        """Tell the children what was noted."""
+        if self.news:
+            news, self.news = self.news, set()
+            self.nursery.tell(news)
 
     def noted(self, channel: str, payload: str) -> None:
         """Remember one notification until the loop comes round."""

@@ -211,3 +211,9 @@ def flaky_now() -> None:
             raise RuntimeError("no")
 
     raise Unshowable
+
+
+@task
+def started_at() -> float:
+    """When it was executed."""
+    return time.time()
