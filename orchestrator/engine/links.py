@@ -83,18 +83,21 @@ class Link:
         """A statement has worked: the next loss is tried again at once."""
         self._backoff.reset()
 
-    def drop(self, error: BaseException | None = None) -> None:
-        """Close the connection; the next `restore()` opens another one."""
+    def drop(self, error: BaseException | None = None, *, broken: bool = True) -> None:
+        """Close the connection; `restore()` opens another one, with an `error` later.
+
+        An error of a connection that is not `broken` has been reported elsewhere.
+        """
         connection, self.connection, self._session = self.connection, None, None
         if connection is not None:
             with contextlib.suppress(Exception):
                 connection.close()
         if error is not None:
-            self._failed(error)
+            self._failed(error, broken=broken)
 
-    def _failed(self, error: BaseException) -> None:
+    def _failed(self, error: BaseException, *, broken: bool = True) -> None:
         self._retry_at = time.monotonic() + self._backoff.next()
-        if self._silent_since is None:
+        if broken and self._silent_since is None:
             self._silent_since = time.monotonic()
             text = " ".join(str(error).split()) or type(error).__name__
             logger.warning(

@@ -28,6 +28,7 @@ class Pool:
         self.in_hand = 0  # slot units of what was submitted and has not come back
         self.seconds: float | None = None  # how long a task takes, lately
         self.progress_at = 0.0
+        self.silent = False  # whether its event loop is blocked
 
     @property
     def size(self) -> int:
@@ -66,6 +67,8 @@ class Source:
     def want(self) -> int:
         """How many claims it could use now."""
         pool = self.pool
+        if pool.silent:
+            return 0
         free = pool.size - pool.in_hand
         if self.cost > 1:
             return max(0, free // self.cost)

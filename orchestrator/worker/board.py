@@ -15,6 +15,8 @@ import time
 from typing import IO
 from uuid import UUID
 
+from orchestrator.conf import settings
+
 HEADER = 64
 CELL = 16
 GROUP = 8
@@ -24,6 +26,15 @@ _SUPERVISOR_BEAT = 0
 _CHILD_BEAT = 8
 _FEED_UNTIL = 16
 _NUMBER = struct.Struct("=q")
+
+
+def supervisor_silence() -> float:
+    """Seconds without its supervisor's beat after which a child claims nothing more.
+
+    Well before the worker can be declared lost: what it claimed after that would be
+    taken from it at once.
+    """
+    return min(10.0, settings.lost_after.total_seconds() / 3)
 
 
 def size(slots: int) -> int:

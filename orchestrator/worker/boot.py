@@ -13,6 +13,7 @@ from typing import Any
 
 import django
 from django.conf import settings as django_settings
+from django.db import connections
 
 _PR_SET_PDEATHSIG = 1
 
@@ -59,6 +60,9 @@ def leave_signals_to_the_supervisor() -> None:
 def set_up_django() -> None:
     """Load the project and everything that declares tasks."""
     django.setup()
+    for database in connections.settings.values():
+        # A connection for each slot that uses one: a pool would only make them wait.
+        database["OPTIONS"].pop("pool", None)
     from orchestrator import registry
 
     registry.autodiscover()

@@ -24,7 +24,7 @@ from orchestrator.engine.outputs import parent_outputs
 from orchestrator.engine.settle import Result
 from orchestrator.worker import execute
 from orchestrator.worker.appetite import Appetite
-from orchestrator.worker.board import Board
+from orchestrator.worker.board import Board, supervisor_silence
 from orchestrator.worker.execute import Work
 from orchestrator.worker.hands import Hands
 
@@ -33,7 +33,6 @@ logger = logging.getLogger("orchestrator")
 BATCH = 100  # results that are settled without waiting for more
 GATHER = 0.0015  # seconds that a result waits for others while slots are busy
 LOOK_AFTER = 0.05  # seconds between two looks at what runs for too long
-SUPERVISOR_SILENCE = 10.0  # seconds after which nothing more is claimed
 FEED_INTERVAL = 0.1  # seconds between two hints to open pages
 BUGS = 10  # unexplained failures in a row after which the child is replaced
 
@@ -68,6 +67,7 @@ class Engine:
         self.board = board
         self.orders = orders
         self.housekeeping = housekeeping  # seconds between two reconciliations
+        self.patience = supervisor_silence()
         self.link = Link(f"Child {key.child_id}")
         self.trouble = Backoff(0.05, 5.0)
         self.resume_at = 0.0
@@ -90,9 +90,15 @@ class Engine:
             if self.leaving:
                 self.hand_back(self.hands.withdraw())
             if self.done():
-                return REPLACE_ME if self.retiring else 0
+                return self.exit_code()
             if not self.step(now):
                 self.wait(now)
+
+    def exit_code(self) -> int:
+        """How the supervisor is to take the end of `run`."""
+        if self.hands.stalled:
+            return 1
+        return REPLACE_ME if self.retiring else 0
 
     @property
     def leaving(self) -> bool:
@@ -101,6 +107,8 @@ class Engine:
 
     def done(self) -> bool:
         """Whether there is nothing left to wait for, or no time."""
+        if self.hands.stalled:
+            return True
         if self.orders.stop_now:
             return not self.hands.finished or not self.link.is_open
         return self.leaving and self.hands.empty
@@ -173,7 +181,7 @@ class Engine:
         """Whether this child may claim at all."""
         if self.leaving or self.orders.stop_now:
             return False
-        return self.board.supervisor_silence() < SUPERVISOR_SILENCE
+        return self.board.supervisor_silence() < self.patience
 
     def demand(self, now: float, *, along: bool) -> Demand | None:
         """What to claim now; with `along`, results go out in any case."""

@@ -49,6 +49,7 @@ class Work:
         "isolated",
         "node",
         "parents",
+        "replaced",
         "result",
         "shape",
         "slot",
@@ -87,6 +88,7 @@ class Work:
         self.timed_out = False
         self.cancelled = False
         self.closed = False
+        self.replaced = False
 
     def stop(self) -> None:
         """Let the function know, where it asks, that nobody waits for it any more."""
@@ -228,7 +230,7 @@ def lost(work: Work, why: str) -> Result:
 
 def refused_by_database(work: Work, error: BaseException) -> Result:
     """The result holds a value that PostgreSQL refuses: the attempt fails with that."""
-    text = str(error).split("\n", 1)[0]
+    text = serialization.clean(str(error).split("\n", 1)[0])
     return failure(
         work,
         {

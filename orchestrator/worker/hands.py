@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Sequence
 from time import monotonic
 from uuid import UUID
 
+from orchestrator.conf import settings
 from orchestrator.engine.settle import Result, Settled
 from orchestrator.worker import execute
 from orchestrator.worker.appetite import Pool
@@ -22,6 +23,7 @@ logger = logging.getLogger("orchestrator")
 
 RETRY_DEFERRED = 0.003  # seconds until a run that was locked elsewhere is tried again
 STALLED = 0.25  # seconds that claims may wait for a slot before they are given back
+SILENT = 1.0  # seconds after which an event loop counts as blocked
 
 
 class Hands:
@@ -38,11 +40,13 @@ class Hands:
         self.pools = pools
         self.pool_of = pool_of  # by task id
         self.suspects = suspects  # executes what runs in a process of its own
+        self.child_stall = settings.child_stall.total_seconds()
         self.running: dict[Work, Pool] = {}
         self.finished: list[Work] = []
         self.finished_at = 0.0  # when the first of them came
         self.settle_at = 0.0  # not before: what is left was locked elsewhere
         self.lost_at: float | None = None  # since when a slot is lost
+        self.stalled = False  # whether slots have been silent for too long
 
     @property
     def empty(self) -> bool:
@@ -81,7 +85,11 @@ class Hands:
         """Take back what was claimed ahead of slots that do not become free."""
         taken: list[Work] = []
         for pool in self.pools:
-            if pool.in_hand > pool.size and now - pool.progress_at > STALLED:
+            silence = pool.slots.silence(now)
+            pool.silent = silence > SILENT
+            self.stalled = self.stalled or silence > self.child_stall
+            waits = pool.in_hand > pool.size and now - pool.progress_at > STALLED
+            if waits or pool.silent:
                 waiting = self._withdraw(pool)
                 if waiting:
                     pool.stalled()
@@ -186,7 +194,8 @@ class Hands:
         for work in self.finished:
             task_run_id = work.claim.task_run_id
             if task_run_id in rejected:
-                self._replace_result(work, rejected[task_run_id])
+                if not self._replace_result(work, rejected[task_run_id]):
+                    continue
             elif task_run_id not in deferred:
                 continue
             again.append(work)
@@ -194,11 +203,15 @@ class Hands:
         self.finished_at = monotonic()
         self.settle_at = self.finished_at + RETRY_DEFERRED
 
-    def _replace_result(self, work: Work, error: Exception) -> None:
+    def _replace_result(self, work: Work, error: Exception) -> bool:
         logger.error(
             'The database refused the result of task "%s" of run %s: %s',
             work.node.name,
             work.claim.run_id,
             error,
         )
+        if work.replaced:
+            return False  # not even that: its lease is returned by a reconciliation
+        work.replaced = True
         work.result = execute.refused_by_database(work, error)
+        return True

@@ -12,7 +12,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
-from time import monotonic
 from typing import Protocol
 
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -46,6 +45,9 @@ class Slots(Protocol):
 
     def stop(self, work: Work) -> None:
         """Ask one function to stop, as far as that is possible."""
+
+    def silence(self, now: float) -> float:
+        """Seconds for which the slots have not even answered; 0 where they have."""
 
 
 class Seat:
@@ -129,6 +131,10 @@ class Threads:
         if process is not None:
             process.kill_while(work)
 
+    def silence(self, now: float) -> float:
+        """Threads are independent of each other: none makes the others silent."""
+        return 0.0
+
     def _serve(self, seat: Seat) -> None:
         line, mailbox, board, run = self._line, self.mailbox, self._board, self._run
         opened = hygiene.adopt_thread()
@@ -180,7 +186,7 @@ class Loop:
         self.size = size
         self.lost = 0
         self.mailbox = mailbox
-        self.answered = monotonic()
+        self._asked_at: float | None = None
         self._board = board
         self._cells = list(range(first_cell, first_cell + size))
         self._line: deque[Work] = deque()
@@ -220,12 +226,18 @@ class Loop:
         if work.handle is not None:
             self._loop.call_soon_threadsafe(work.handle.cancel)
 
-    def ping(self) -> None:
-        """Ask the loop for a sign of life; `answered` is when it last gave one."""
-        self._loop.call_soon_threadsafe(self._pong)
+    def silence(self, now: float) -> float:
+        """How long the loop has not answered the question asked here before."""
+        asked = self._asked_at
+        if asked is not None:
+            return now - asked
+        if self._running or self._line:
+            self._asked_at = now
+            self._loop.call_soon_threadsafe(self._answer)
+        return 0.0
 
-    def _pong(self) -> None:
-        self.answered = monotonic()
+    def _answer(self) -> None:
+        self._asked_at = None
 
     def _serve(self) -> None:
         asyncio.set_event_loop(self._loop)

@@ -24,13 +24,13 @@ from orchestrator.engine.faults import Fault, kind_of
 from orchestrator.engine.links import Link
 from orchestrator.engine.shapes import Shape
 from orchestrator.states import WorkerStatus
+from orchestrator.worker.board import supervisor_silence
 from orchestrator.worker.child import queues_of
 from orchestrator.worker.nursery import Dead, Nursery
 from orchestrator.worker.process import WorkerOptions
 
 logger = logging.getLogger("orchestrator")
 
-BEAT = 1.0  # seconds between two beats on the boards
 LAST_WORDS = 2.0  # seconds to settle what has finished, and to sign off
 AT_ONCE = 0.5  # seconds for the same after a second signal
 HOUR = 3600.0
@@ -79,9 +79,9 @@ class Supervisor:
 
     def keep_house(self, now: float) -> None:
         """Everything that is due, once round."""
-        self.nursery.beat()
         self.dead += self.nursery.reap(now)
         self.attempt(self.tend)
+        self.nursery.beat()  # only now: it may have been declared lost while it froze
         self.pass_on()
         if self.stopping_at is not None:
             self.enforce_grace(now)
@@ -90,7 +90,7 @@ class Supervisor:
 
     def timeout(self, now: float) -> float:
         """Seconds until something is due."""
-        due = [now + BEAT]
+        due = [now + supervisor_silence() / 5]
         if self.link.is_open:
             due.append(self.heartbeat_at)
         else:
@@ -209,7 +209,7 @@ class Supervisor:
                 with contextlib.suppress(KeyError, ValueError):
                     self.selector.unregister(self._socket)
                 self._socket = None
-            self.link.drop(error)
+            self.link.drop(error, broken=kind is Fault.CONNECTION)
 
     def complain(self, text: str) -> None:
         """Say something once, not at every try."""

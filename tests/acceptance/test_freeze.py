@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -49,3 +52,50 @@ def test_a_long_task_keeps_its_lease_while_its_worker_lives(
     handle = tasks.work.enqueue(str(trace), "long", 7)  # twice LOST_AFTER
     assert handle.result(timeout=30) == "long"
     assert trace.read_text().count("start long") == 1
+
+
+def test_a_child_that_stalls_is_killed_and_replaced(
+    harness: Harness, trace: Path
+) -> None:
+    harness.options["CHILD_STALL"] = 2.0
+    worker = harness.worker()
+    handle = tasks.work.enqueue(str(trace), "task", 1)
+    harness.wait_until(lambda: "start task" in trace.read_text(), "it has started")
+    os.kill(int(trace.read_text().split()[2]), signal.SIGSTOP)
+    assert handle.result(timeout=30) == "task"
+    assert "has stalled" in worker.log
+    assert Worker.objects.get().status == "ACTIVE"
+
+
+def test_a_loop_that_is_blocked_claims_no_more_and_is_replaced(
+    harness: Harness, trace: Path
+) -> None:
+    harness.options["CHILD_STALL"] = 3.0
+    harness.worker("--async-slots", "5")
+    blocking = tasks.ablock.enqueue(str(trace), 60)
+    harness.wait_until(lambda: "start block" in trace.read_text(), "it blocks the loop")
+    others = [tasks.awork.enqueue(str(trace), f"a{n}") for n in range(20)]
+    sync = tasks.work.enqueue(str(trace), "sync")
+    assert sync.result(timeout=10) == "sync"
+    harness.wait_until(
+        lambda: trace.read_text().count("start block") >= 2, "the child is replaced"
+    )
+    blocking.cancel()
+    for number, handle in enumerate(others):
+        assert handle.result(timeout=60) == f"a{number}"
+
+
+def test_a_child_whose_supervisor_is_frozen_claims_no_more(
+    harness: Harness, trace: Path
+) -> None:
+    harness.options["LOST_AFTER"] = 15.0  # a third of which it waits
+    worker = harness.worker()
+    tasks.work.enqueue(str(trace), "before").result(timeout=30)
+    os.kill(worker.pid, signal.SIGSTOP)
+    time.sleep(6)
+    handle = tasks.work.enqueue(str(trace), "during")
+    time.sleep(2)
+    assert "during" not in trace.read_text()
+    os.kill(worker.pid, signal.SIGCONT)
+    assert handle.result(timeout=30) == "during"
+    assert not Attempt.objects.filter(outcome="LOST").exists()

@@ -217,3 +217,10 @@ def flaky_now() -> None:
 def started_at() -> float:
     """When it was executed."""
     return time.time()
+
+
+@task
+async def ablock(path: str, seconds: float) -> None:
+    """Block the whole loop, as no async function should."""
+    tell(path, "start", "block", os.getpid())
+    time.sleep(seconds)

@@ -34,6 +34,9 @@ class NoSlots:
 
     def stop(self, work: Work) -> None: ...
 
+    def silence(self, now: float) -> float:
+        return 0.0
+
 
 def pool(size: int = 10, *, seconds: float | None = None, in_hand: int = 0) -> Pool:
     made = Pool(NoSlots(size))
