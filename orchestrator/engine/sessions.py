@@ -19,6 +19,9 @@ Row = tuple[Any, ...]
 
 SNAPSHOT = b"SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 
+# Not ROLLBACK, after which psycopg drops the prepared statements of the next pipeline.
+TAKE_BACK = b"DO $$BEGIN RAISE 'orchestrator: the batch is taken back'; END$$"
+
 RENEW_PLANS = 64  # exchanges
 
 _STEP = re.compile(rb"^-- step: (\w+)\n", re.MULTILINE)
@@ -80,6 +83,10 @@ class Session(Protocol):
     def joined(self) -> AbstractContextManager[object]:
         """A transaction, or a savepoint of the caller's."""
 
+    def stream(self) -> AbstractContextManager[object]:
+        """Like `joined`, for statements that need no answer: the server works on one
+        while the next is made. Errors come at the end."""
+
     def snapshot(self) -> AbstractContextManager[object]:
         """A read-only transaction that sees one moment, unless one is open already."""
 
@@ -125,6 +132,14 @@ class DjangoSession:
 
     def joined(self) -> AbstractContextManager[object]:
         return transaction.atomic(using=self.alias)
+
+    @contextmanager
+    def stream(self) -> Iterator[None]:
+        wrapper = connections[self.alias]
+        with self.joined():
+            wrapper.ensure_connection()
+            with wrapper.wrap_database_errors, wrapper.connection.pipeline():
+                yield
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
@@ -174,9 +189,9 @@ class WorkerSession:
             try:
                 yield
             except BaseException:
-                # Its end commits what was sent before, unless it is told not to.
+                # Its end commits what was sent before, unless something has failed.
                 with suppress(psycopg.Error):
-                    self.connection.execute("ROLLBACK", prepare=False)
+                    self.connection.execute(TAKE_BACK, prepare=False)
                 raise
 
     @contextmanager
@@ -199,6 +214,11 @@ class WorkerSession:
         if self._committed is None:
             return self.transaction()
         return self.connection.transaction()
+
+    @contextmanager
+    def stream(self) -> Iterator[None]:
+        with self.joined():
+            yield
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:

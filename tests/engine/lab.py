@@ -142,13 +142,13 @@ class Lab:
 
     # Making things.
 
-    def connect(self) -> psycopg.Connection[Any]:
+    def connect(self, *, fresh: bool = False) -> psycopg.Connection[Any]:
         """A connection to use until the end of the test."""
-        self.connections.append(self.pool.take())
+        self.connections.append(self.pool.take(fresh=fresh))
         return self.connections[-1]
 
-    def hand(self) -> Hand:
-        return Hand(self, self.connect())
+    def hand(self, *, fresh: bool = False) -> Hand:
+        return Hand(self, self.connect(fresh=fresh))
 
     @property
     def session(self) -> sessions.WorkerSession:

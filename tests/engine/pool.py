@@ -33,8 +33,9 @@ class Pool:
     def __init__(self) -> None:
         self.free: list[psycopg.Connection[Any]] = []
 
-    def take(self) -> psycopg.Connection[Any]:
-        if self.free:
+    def take(self, *, fresh: bool = False) -> psycopg.Connection[Any]:
+        """A connection; a fresh one has not prepared anything yet."""
+        if self.free and not fresh:
             return self.free.pop()
         return sessions.connect(application_name="orchestrator-lab")
 

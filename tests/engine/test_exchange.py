@@ -96,6 +96,25 @@ def test_one_poisoned_result_is_found_and_its_neighbours_settle(
     assert lab.main.fail(claims[4]).accepted == 1
 
 
+@pytest.mark.parametrize("graph", [False, True], ids=["plain", "graph"])
+@pytest.mark.parametrize("how", POISON.values(), ids=list(POISON))
+def test_a_new_connection_survives_poison_in_its_first_batch(
+    lab: Lab, how: dict[str, Any], graph: bool
+) -> None:
+    """Of a pipeline that fails, the server has not prepared what the driver has."""
+    run_ids = lab.enqueue(lab.diamond() if graph else lab.shape("one"), 3)
+    claims = lab.main.claim()
+    hand = lab.hand(fresh=True)
+    hand.key = lab.main.key
+    results = [lab.completed(claim) for claim in claims]
+    results[1] = poisoned(lab, claims[1], **how)
+    exchanged = hand.exchange(results, hand.demand())
+    assert (exchanged.accepted, len(exchanged.rejected)) == (2, 1)
+    assert hand.fail(claims[1]).accepted == 1
+    assert hand.drain() == (6 if graph else 0)
+    assert [lab.status(run_id) for run_id in run_ids].count("COMPLETED") == 2
+
+
 def test_a_batch_of_both_kinds_settles_as_one_or_not_at_all(lab: Lab) -> None:
     """What was sent before a result that cannot be sent is not committed for it."""
     run_ids = lab.enqueue(lab.shape("one"), 3)

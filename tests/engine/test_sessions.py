@@ -148,6 +148,20 @@ def test_a_pipeline_left_by_an_exception_leaves_nothing(lab: Lab, notes: Any) ->
     assert notes() == ["b"]
 
 
+def test_a_pipeline_left_by_an_exception_spoils_no_prepared_statement(
+    lab: Lab,
+) -> None:
+    session = lab.hand(fresh=True).session
+    for n in range(4):
+        with rolled_back(session.pipeline()):
+            session.send(b"SELECT %(n)s::int", {"n": n})
+        statement = b"SELECT %%(n)s::int + %d" % n
+        for _ in range(3):
+            with session.pipeline():
+                cursor = session.send(statement, {"n": 1})
+            assert cursor.fetchall() == [(n + 1,)]
+
+
 def test_a_pipeline_reads_what_is_committed_whatever_the_default(lab: Lab) -> None:
     """A role's default isolation is not the engine's (reliability F35)."""
     name = lab.value("SELECT current_database()")
