@@ -139,15 +139,18 @@ class Bench:
     ) -> dict[str, list[Drained]]:
         """Bursts of the peers in turns, one per turn of the profile, by peer.
 
-        All workers are up from the beginning; those whose turn it is not are idle.
+        All workers are up from the beginning; those whose turn it is not are idle. A
+        peer whose burst was cut short gets no other turn: it is still busy with it.
         """
         for peer in peers:
             self.start(peer, kind, processes)
             self.burst(peer, kind, max(50, count(peer) // 4))
         drained: dict[str, list[Drained]] = {peer.name: [] for peer in peers}
-        for _ in range(self.profile.bursts):
-            for peer in peers:
-                drained[peer.name].append(self.burst(peer, kind, count(peer)))
+        for turn in range(self.profile.bursts):
+            for peer in in_order(peers, turn):
+                mine = drained[peer.name]
+                if not (mine and mine[-1].partial):
+                    mine.append(self.burst(peer, kind, count(peer)))
         return drained
 
     def burst(self, peer: Peer, kind: Kind, count: int) -> Drained:
@@ -173,3 +176,8 @@ class Bench:
 
     def _cpu(self, peer: Peer) -> cpu.Cpu:
         return cpu.used(peer.processes.pids(), self.server.postmaster)
+
+
+def in_order(peers: Sequence[Peer], turn: int) -> list[Peer]:
+    """Forwards and backwards in turns, so that nobody always follows the same one."""
+    return list(peers) if turn % 2 == 0 else list(reversed(peers))

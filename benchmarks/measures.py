@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from benchmarks.bench import Bench, Drained
+from benchmarks.bench import Bench, Drained, in_order
 from benchmarks.peers import Kind, Peer
 from benchmarks.report import Figures
 
@@ -29,7 +29,7 @@ def enqueue(bench: Bench, figures: Figures) -> None:
             for number in bench.stamps.take(20):
                 peer.enqueue_one(_any_kind(peer), number)
         for turn in range(bench.profile.turns):
-            for peer in bench.peers:
+            for peer in in_order(bench.peers, turn):
                 numbers = bench.stamps.take(bench.profile.single)
                 kind = _any_kind(peer)
                 # One peer's garbage is not another's time.
@@ -48,7 +48,7 @@ def bulk(bench: Bench, figures: Figures) -> None:
         for peer in peers:
             peer.enqueue_many("async", bench.stamps.take(PER_CALL))
         for turn in range(bench.profile.turns):
-            for peer in peers:
+            for peer in in_order(peers, turn):
                 calls = [
                     bench.stamps.take(PER_CALL) for _ in range(bench.profile.bulk_calls)
                 ]
@@ -63,8 +63,9 @@ def bulk(bench: Bench, figures: Figures) -> None:
 def drain(bench: Bench, figures: Figures, *, kind: Kind, processes: int) -> None:
     """Bursts in front of idle, warm workers."""
     metric = f"drain-{kind}-{processes}"
-    with bench.session(*_those_with(bench, kind)):
-        drained = _drained(bench, kind, processes, bench.profile.drained)
+    peers = _those_with(bench, kind)
+    with bench.session(*peers):
+        drained = bench.drain_in_turns(peers, kind, processes, bench.profile.drained)
     _note(figures, metric, drained)
     if metric == "drain-async-1":
         for name, turns in drained.items():
@@ -76,25 +77,29 @@ def drain(bench: Bench, figures: Figures, *, kind: Kind, processes: int) -> None
 
 def chains(bench: Bench, figures: Figures) -> None:
     """Workflows of three tasks, each after the one before it, finished per second."""
-    with bench.session(*_those_with(bench, "chain")):
-        _note(figures, "chains", _drained(bench, "chain", 1, bench.profile.chained))
+    peers = _those_with(bench, "chain")
+    with bench.session(*peers):
+        drained = bench.drain_in_turns(peers, "chain", 1, bench.profile.chained)
+    _note(figures, "chains", drained)
 
 
 def backlog(bench: Bench, figures: Figures) -> None:
-    """Drains without, then drains with the backlog."""
-    peers = _those_with(bench, "async")
-    with bench.session(*peers):
-        without = _drained(bench, "async", 1, bench.profile.drained)
-    with bench.session(*peers, backlog=True):
-        behind = _drained(bench, "async", 1, bench.profile.behind)
-    _note(figures, "backlog", behind)
-    for name, turns in behind.items():
-        rate = statistics.median(one.rate for one in without[name])
-        cpu = statistics.median(one.cpu for one in without[name])
-        for turn, one in enumerate(turns):
-            figures.add("backlog-kept", name, one.rate / rate, turn)
+    """Drains without, then drains with the backlog, one peer after the other.
+
+    Not in turns: behind a backlog some peers are busy even when they are idle.
+    """
+    for peer in _those_with(bench, "async"):
+        with bench.session(peer):
+            without = bench.drain_in_turns([peer], "async", 1, bench.profile.drained)
+        with bench.session(peer, backlog=True):
+            behind = bench.drain_in_turns([peer], "async", 1, bench.profile.behind)
+        _note(figures, "backlog", behind)
+        rate = statistics.median(one.rate for one in without[peer.name])
+        cpu = statistics.median(one.cpu for one in without[peer.name])
+        for turn, one in enumerate(behind[peer.name]):
+            figures.add("backlog-kept", peer.name, one.rate / rate, turn)
             if cpu:
-                figures.add("backlog-cpu", name, one.cpu / cpu, turn)
+                figures.add("backlog-cpu", peer.name, one.cpu / cpu, turn)
 
 
 def latency(bench: Bench, figures: Figures) -> None:
@@ -107,8 +112,8 @@ def latency(bench: Bench, figures: Figures) -> None:
         for peer in bench.peers:
             bench.start(peer, _any_kind(peer), 1)
         time.sleep(1)
-        for _ in range(bench.profile.samples):
-            for peer in bench.peers:
+        for turn in range(bench.profile.samples):
+            for peer in in_order(bench.peers, turn):
                 samples[peer.name].append(_sample(bench, peer))
     for name, values in samples.items():
         cuts = statistics.quantiles(values, n=100, method="inclusive")
@@ -176,13 +181,6 @@ def _any_kind(peer: Peer) -> Kind:
 
 def _those_with(bench: Bench, kind: Kind) -> list[Peer]:
     return [peer for peer in bench.peers if kind in peer.kinds]
-
-
-def _drained(
-    bench: Bench, kind: Kind, processes: int, count: Callable[[Peer], int]
-) -> dict[str, list[Drained]]:
-    peers = _those_with(bench, kind)
-    return bench.drain_in_turns(peers, kind, processes, count)
 
 
 def _note(figures: Figures, metric: str, drained: dict[str, list[Drained]]) -> None:
