@@ -7,13 +7,19 @@ every 20 ms, the first one at once.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Collection, Iterable
 from uuid import UUID
 
+import psycopg
+from django.db import Error as DjangoError
+
 from orchestrator.conf import settings
 from orchestrator.engine.sessions import Session, statements
+
+logger = logging.getLogger("orchestrator")
 
 QUEUE_CHANNEL = "orchestrator_queue"
 CONTROL_CHANNEL = "orchestrator_control"
@@ -61,6 +67,9 @@ def _wake(session: Session, queue_ids: Iterable[int]) -> None:
 
 
 def _send(session: Session, channel: str, payloads: list[str]) -> None:
-    session.send(
-        statements("notify")["notify"], {"channel": channel, "payloads": payloads}
-    )
+    params = {"channel": channel, "payloads": payloads}
+    try:
+        session.send(statements("notify")["notify"], params)
+    except (psycopg.Error, DjangoError) as error:
+        # What it is about is committed: an error would have it done a second time.
+        logger.warning("A hint was not sent, polling makes up for it: %s", error)
