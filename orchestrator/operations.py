@@ -326,7 +326,7 @@ def _audit(
     entries = _rows("AuditEntry")
     entries.bulk_create(
         entries.model(
-            id=clock.new_run_id(session),
+            id=clock.new_run_ids(session, 1)[0],
             actor_id=None if actor is None else actor.pk,
             action=action,
             target_type="run",

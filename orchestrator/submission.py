@@ -38,7 +38,7 @@ def submit(
 def submit_many(
     definition: WorkflowDefinition[Any], calls: Iterable[Prepared]
 ) -> list[UUID]:
-    """Enqueue many runs, all or none; one statement for each thousand task runs."""
+    """Enqueue many runs, all or none; one statement for each 250 task runs."""
     session = sessions.django_session()
     groups = [
         (options, [text for _, text in group])

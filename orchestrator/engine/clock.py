@@ -14,8 +14,8 @@ _offset_ms = 0.0
 _measured_at: float | None = None
 
 
-def new_run_id(session: Session) -> UUID:
-    """A UUIDv7 by the database's clock, so that it falls into the right partition.
+def new_run_ids(session: Session, count: int) -> list[UUID]:
+    """UUIDv7s by the database's clock, so that they fall into the right partition.
 
     The offset between this machine's clock and the database's is measured once a
     minute and process. `travel()` does not move it: ids are never in the future.
@@ -28,4 +28,4 @@ def new_run_id(session: Session) -> UUID:
         after = time.time()
         _offset_ms = float(milliseconds) - (before + after) / 2 * 1000
         _measured_at = now
-    return ids.uuid7(int(time.time() * 1000 + _offset_ms))
+    return ids.uuid7s(count, int(time.time() * 1000 + _offset_ms))
