@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Collection, Iterator
 from datetime import timedelta
-from typing import Any, Generic, Literal, TypeVar, cast
+from typing import Any, Generic, Literal, Self, TypeVar, cast
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
@@ -78,9 +78,10 @@ class RunHandle(Generic[Output_co]):
         handle.refresh()
         return handle
 
-    def refresh(self) -> None:
-        """Read the status again; raises RunNotFound."""
+    def refresh(self) -> Self:
+        """Read the status again and return this handle; raises RunNotFound."""
         self._read()
+        return self
 
     def result(self, timeout: float | timedelta | None = None) -> Output_co:
         """Wait for the end, for at most `timeout` seconds, and return the output.
@@ -142,9 +143,9 @@ class RunHandle(Generic[Output_co]):
         (new,) = operations.rerun_runs(RunFilter(ids=[self.id]), input=text)
         return RunHandle(new)
 
-    async def arefresh(self) -> None:
+    async def arefresh(self) -> Self:
         """`refresh` for async callers."""
-        await sync_to_async(self.refresh)()
+        return await sync_to_async(self.refresh)()
 
     async def acancel(self, reason: str = "") -> bool:
         """`cancel` for async callers."""

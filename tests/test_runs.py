@@ -122,8 +122,7 @@ def test_retry_executes_what_failed_again() -> Any:
         handle.retry()
     drain()
     broken[0] = False
-    handle.refresh()
-    assert handle.status == "FAILED"
+    assert handle.refresh().status == "FAILED"
     handle.retry()
     assert handle.status in ("QUEUED", "RUNNING")
     drain()
@@ -280,7 +279,7 @@ def test_async_twins_do_the_same() -> None:
 
     async def story() -> None:
         handle = await wf.aenqueue(Number(1))
-        await handle.arefresh()
+        assert await handle.arefresh() is handle
         assert handle.status == "QUEUED"
         assert await handle.acancel("why") is True
         with pytest.raises(RunCancelled):
