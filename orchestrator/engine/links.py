@@ -31,7 +31,7 @@ class Link:
         self.listen = listen
         self.connection: psycopg.Connection[Any] | None = None
         self._session: sessions.WorkerSession | None = None
-        self._backoff = Backoff(0.1, 5.0)
+        self._backoff = Backoff(0.1, 3.0)
         self._retry_at = 0.0
         self._silent_since: float | None = None
 

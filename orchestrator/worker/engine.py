@@ -209,7 +209,6 @@ class Engine:
         except Exception as error:
             self.failed(error)
         else:
-            self.trouble.reset()
             self.link.proved()
 
     def failed(self, error: Exception) -> None:
@@ -232,6 +231,7 @@ class Engine:
     def exchange(self, results: Sequence[Result], demand: Demand | None) -> None:
         """Settle what has finished, claim, and start what was claimed."""
         exchanged = exchange(self.link.session, self.key, results, demand)
+        self.trouble.reset()
         if results:
             self.hands.settled(exchanged)
         claims = exchanged.claims

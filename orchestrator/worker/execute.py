@@ -173,13 +173,7 @@ def failed(work: Work, error: BaseException) -> Result:
     return failure(work, serialization.error_dict(error), retryable=not hopeless)
 
 
-def failure(
-    work: Work,
-    error: dict[str, str],
-    *,
-    retryable: bool = True,
-    outcome: AttemptOutcome = AttemptOutcome.FAILED,
-) -> Result:
+def failure(work: Work, error: dict[str, str], *, retryable: bool = True) -> Result:
     """A failed attempt: another one follows as long as the retry policy has any."""
     now = monotonic()
     return verdict.failed(
@@ -188,20 +182,16 @@ def failure(
         error,
         started=work.started or now,
         finished=now,
-        outcome=outcome,
         retryable=retryable,
     )
 
 
 def timed_out(work: Work) -> Result:
     """The attempt exceeded its execution timeout; it counts as a failure."""
-    seconds = f"{work.timeout:g}" if work.timeout is not None else "?"
-    error = {
-        "type": "orchestrator.exceptions.TaskTimedOut",
-        "message": f"The task exceeded its execution timeout of {seconds} s.",
-        "traceback": "",
-    }
-    return failure(work, error, outcome=AttemptOutcome.TIMED_OUT)
+    now = monotonic()
+    return verdict.timed_out(
+        work.claim, work.node, started=work.started or now, finished=now
+    )
 
 
 def cancelled(work: Work) -> Result:

@@ -93,8 +93,7 @@ def test_processes_started_while_the_database_is_down_wait_for_it(
 ) -> None:
     handle = tasks.flaky.enqueue(str(trace), 1)
     connection.close()
-    # Not through the embedded backend, which would start the server for them.
-    down = {"DATABASE_URL": _url(own_server), "ORCHESTRATOR_TEST_SERVER": ""}
+    down = _as_any_other(own_server)
     with own_server.outage("fast"):
         worker = harness.worker(environment=down)
         scheduler = harness.scheduler(environment=down)
@@ -103,16 +102,16 @@ def test_processes_started_while_the_database_is_down_wait_for_it(
         assert worker.running
         assert scheduler.running
         assert "Traceback" not in worker.log + scheduler.log
-    assert handle.result(timeout=30) == 2
+    assert handle.result(timeout=60) == 2
     assert worker.stop() == 0
 
 
 def test_a_worker_stops_while_the_database_is_down(
     own_server: embedded.EmbeddedServer, harness: Harness
 ) -> None:
-    down = {"DATABASE_URL": _url(own_server), "ORCHESTRATOR_TEST_SERVER": ""}
+    down = _as_any_other(own_server)
     worker = harness.worker(environment=down)
-    tasks.noop.enqueue().result(timeout=30)
+    tasks.noop.enqueue().result(timeout=60)
     connection.close()
     with own_server.outage("fast"):
         harness.says(worker, "no connection", timeout=10)
@@ -129,7 +128,7 @@ def test_a_worker_whose_tables_are_missing_says_to_migrate(
     for process in (worker, scheduler):
         harness.says(process, "manage.py migrate")
     call_command("migrate", verbosity=0)
-    assert tasks.noop.enqueue().result(timeout=30) is None
+    assert tasks.noop.enqueue().result(timeout=60) is None
     assert worker.running
     assert scheduler.running
 
@@ -161,5 +160,11 @@ def _completed() -> int:
     return Run.objects.with_status("COMPLETED").count()
 
 
-def _url(server: embedded.EmbeddedServer) -> str:
-    return f"postgres://postgres@{str(server.sockets).replace('/', '%2F')}/postgres"
+def _as_any_other(server: embedded.EmbeddedServer) -> dict[str, str]:
+    """The environment of processes that cannot start the server when it is down."""
+    host = str(server.sockets).replace("/", "%2F")
+    return {
+        "DATABASE_URL": f"postgres://postgres@{host}/postgres",
+        "ORCHESTRATOR_TEST_SERVER": "",
+        "ORCHESTRATOR_TEST_DATABASE_NAME": "",
+    }

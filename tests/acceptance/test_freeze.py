@@ -29,7 +29,7 @@ def test_the_late_report_of_a_frozen_worker_is_refused(
         lambda: trace.read_text().count("start task") == 2, "another worker has it"
     )
     frozen.thaw()  # its function ends before the other worker's does
-    assert handle.result(timeout=30) == "task"
+    assert handle.result(timeout=60) == "task"
     harness.wait_until(
         lambda: Worker.objects.filter(pid=frozen.pid, status="ACTIVE").exists(),
         "the frozen worker starts over under a new id",
@@ -40,7 +40,7 @@ def test_the_late_report_of_a_frozen_worker_is_refused(
     assert TaskRun.objects.get().attempts == 2
     # And it works again.
     assert other.stop() == 0
-    assert tasks.work.enqueue(str(trace), "again").result(timeout=30) == "again"
+    assert tasks.work.enqueue(str(trace), "again").result(timeout=60) == "again"
     assert "declared lost" in frozen.log
 
 
@@ -50,7 +50,7 @@ def test_a_long_task_keeps_its_lease_while_its_worker_lives(
     harness.scheduler()
     harness.worker()
     handle = tasks.work.enqueue(str(trace), "long", 7)  # twice LOST_AFTER
-    assert handle.result(timeout=30) == "long"
+    assert handle.result(timeout=60) == "long"
     assert trace.read_text().count("start long") == 1
 
 
@@ -62,7 +62,7 @@ def test_a_child_that_stalls_is_killed_and_replaced(
     handle = tasks.work.enqueue(str(trace), "task", 1)
     harness.wait_until(lambda: "start task" in trace.read_text(), "it has started")
     os.kill(int(trace.read_text().split()[2]), signal.SIGSTOP)
-    assert handle.result(timeout=30) == "task"
+    assert handle.result(timeout=60) == "task"
     assert "has stalled" in worker.log
     assert Worker.objects.get().status == "ACTIVE"
 
@@ -90,12 +90,12 @@ def test_a_child_whose_supervisor_is_frozen_claims_no_more(
 ) -> None:
     harness.options["LOST_AFTER"] = 15.0  # a third of which it waits
     worker = harness.worker()
-    tasks.work.enqueue(str(trace), "before").result(timeout=30)
+    tasks.work.enqueue(str(trace), "before").result(timeout=60)
     os.kill(worker.pid, signal.SIGSTOP)
     time.sleep(6)
     handle = tasks.work.enqueue(str(trace), "during")
     time.sleep(2)
     assert "during" not in trace.read_text()
     os.kill(worker.pid, signal.SIGCONT)
-    assert handle.result(timeout=30) == "during"
+    assert handle.result(timeout=60) == "during"
     assert not Attempt.objects.filter(outcome="LOST").exists()

@@ -29,7 +29,7 @@ def test_a_killed_child_is_replaced_and_its_started_task_runs_again_at_once(
         "it starts again, long before the lease of the worker would be over",
     )
     assert time.monotonic() - killed_at < 10
-    assert handle.result(timeout=30) == "victim"
+    assert handle.result(timeout=60) == "victim"
     attempts = list(Attempt.objects.order_by("number").values_list("outcome", "error"))
     assert attempts[0][0] == "LOST"
     assert "SIGKILL" in str(attempts[0][1])
@@ -55,7 +55,7 @@ def test_only_started_tasks_are_charged_for_a_killed_child(
     )
     os.kill(pid, signal.SIGKILL)
     for handle in [slow, *rest]:
-        handle.result(timeout=30)
+        handle.result(timeout=60)
     assert Attempt.objects.filter(outcome="LOST").count() == 1
     assert trace.read_text().count("start slow") == 2
     assert trace.read_text().count("start rest") == 30
@@ -76,7 +76,7 @@ def test_children_die_with_their_supervisor_and_a_scheduler_rescues(
         timeout=2,
     )
     second = harness.worker()
-    assert handle.result(timeout=30) == "orphan"
+    assert handle.result(timeout=60) == "orphan"
     assert list(
         Attempt.objects.order_by("number").values_list("outcome", flat=True)
     ) == ["LOST", "COMPLETED"]
@@ -95,7 +95,7 @@ def test_another_scheduler_goes_on_when_one_is_killed(
     handles = [tasks.flaky.enqueue(str(trace), 1) for _ in range(3)]
     first.kill()
     for handle in handles:
-        handle.result(timeout=30)
+        handle.result(timeout=60)
     assert second.stop() == 0
 
 

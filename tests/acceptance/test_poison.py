@@ -26,7 +26,7 @@ def test_a_poison_task_fails_after_its_budget_and_harms_no_neighbour(
     with pytest.raises(RunFailed, match="failed") as failure:
         poison.result(timeout=60)
     assert "WorkerLost" in str(failure.value.exceptions[0])
-    assert [handle.result(timeout=30) for handle in neighbours] == ["n0", "n1", "n2"]
+    assert [handle.result(timeout=60) for handle in neighbours] == ["n0", "n1", "n2"]
     lost = Attempt.objects.filter(outcome="LOST", task_run__run_id=poison.id)
     assert lost.count() == 4  # the budget of 3, and the one that exceeded it
     assert trace.read_text().count("start poison") == 4
@@ -43,7 +43,7 @@ def test_an_isolated_task_dies_alone_and_says_how(
     with pytest.raises(RunFailed, match="failed"):
         tasks.die_alone.enqueue(how).result(timeout=60)
     assert words in str(Attempt.objects.filter(outcome="LOST")[0].error)
-    assert neighbour.result(timeout=30) == "neighbour"
+    assert neighbour.result(timeout=60) == "neighbour"
     assert trace.read_text().count("start neighbour") == 1
 
 
@@ -53,7 +53,7 @@ def test_an_isolated_task_is_killed_at_its_timeout_with_all_that_it_started(
     harness.worker()
     handle = tasks.overrun_alone.enqueue(str(trace))
     with pytest.raises(RunFailed, match="failed"):
-        handle.result(timeout=30)
+        handle.result(timeout=60)
     attempt = Attempt.objects.get()
     assert attempt.outcome == "TIMED_OUT"
     assert (attempt.finished_at - attempt.started_at).total_seconds() < 3
@@ -66,7 +66,7 @@ def test_an_isolated_task_is_killed_at_its_timeout_with_all_that_it_started(
 def test_an_isolated_process_is_used_again(harness: Harness, trace: Path) -> None:
     harness.worker("--slots", "1")
     for name in ("a", "b"):
-        tasks.work_alone.enqueue(str(trace), name).result(timeout=30)
+        tasks.work_alone.enqueue(str(trace), name).result(timeout=60)
     pids = {line.split()[2] for line in trace.read_text().splitlines()}
     assert len(pids) == 1
 
@@ -82,7 +82,7 @@ def test_a_thread_that_overruns_is_timed_out_and_its_child_replaced(
     harness.wait_until(
         lambda: worker.children() not in ([], [child]), "another child takes over"
     )
-    assert tasks.work.enqueue(str(trace), "next").result(timeout=30) == "next"
+    assert tasks.work.enqueue(str(trace), "next").result(timeout=60) == "next"
     attempt = Attempt.objects.get(outcome="TIMED_OUT")
     assert 0.4 < (attempt.finished_at - attempt.started_at).total_seconds() < 2
     assert not Attempt.objects.filter(outcome="LOST").exists()
@@ -95,7 +95,7 @@ def test_the_late_result_of_a_thread_is_dropped(harness: Harness, trace: Path) -
     with pytest.raises(RunFailed, match="failed"):
         handle.result(timeout=10)
     harness.wait_until(lambda: "end overrun" in trace.read_text(), "it ends, too late")
-    assert keep_busy.result(timeout=30) == "busy"
+    assert keep_busy.result(timeout=60) == "busy"
     handle.refresh()
     assert handle.status == "FAILED"
     assert Attempt.objects.filter(task_run__run_id=handle.id).count() == 1
@@ -119,7 +119,7 @@ def test_a_connection_that_the_server_closed_does_not_reach_the_next_task(
     harness.worker("--slots", "1")
     seen = set()
     for _ in range(3):
-        pid = tasks.backend.enqueue().result(timeout=30)
+        pid = tasks.backend.enqueue().result(timeout=60)
         seen.add(pid)
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_terminate_backend(%s, 2000)", [pid])
@@ -135,7 +135,7 @@ def test_a_transaction_that_a_task_leaves_open_does_not_reach_the_next_one(
     harness.wait_until(
         lambda: Run.objects.unfinished().count() == 0, "the messy task ends"
     )
-    pid = tasks.backend.enqueue().result(timeout=30)
+    pid = tasks.backend.enqueue().result(timeout=60)
     if how != "broken":
         assert pid != mess.result()
     with connection.cursor() as cursor:
@@ -148,7 +148,7 @@ def test_a_transaction_that_a_task_leaves_open_does_not_reach_the_next_one(
 
 def test_a_clean_connection_is_kept_between_tasks(harness: Harness) -> None:
     harness.worker("--slots", "1")
-    pids = {tasks.backend.enqueue().result(timeout=30) for _ in range(5)}
+    pids = {tasks.backend.enqueue().result(timeout=60) for _ in range(5)}
     assert len(pids) == 1
 
 
@@ -167,6 +167,6 @@ def test_a_failing_neighbour_thread_leaves_the_others_alone(
     slow = tasks.work.enqueue(str(trace), "slow", 1)
     started = time.monotonic()
     with pytest.raises(RunFailed, match="failed"):
-        tasks.flaky_now.enqueue().result(timeout=30)
-    assert slow.result(timeout=30) == "slow"
+        tasks.flaky_now.enqueue().result(timeout=60)
+    assert slow.result(timeout=60) == "slow"
     assert time.monotonic() - started < 20

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.acceptance
 
 def test_an_idle_worker_ends_at_once(harness: Harness) -> None:
     worker = harness.worker()
-    tasks.noop.enqueue().result(timeout=30)
+    tasks.noop.enqueue().result(timeout=60)
     asked = time.monotonic()
     assert worker.stop() == 0
     assert time.monotonic() - asked < 3

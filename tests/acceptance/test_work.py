@@ -43,7 +43,7 @@ def test_every_task_is_executed_once_by_two_children(
 def test_a_chain_passes_outputs_between_threads_and_the_loop(harness: Harness) -> None:
     harness.worker()
     handles = tasks.chain.enqueue_many([{"number": n} for n in range(50)])
-    assert [handle.result(timeout=30) for handle in handles] == [
+    assert [handle.result(timeout=60) for handle in handles] == [
         {"first": n, "second": n + 1, "third": 2 * n + 1} for n in range(50)
     ]
 
@@ -52,7 +52,7 @@ def test_a_failing_task_backs_off_and_succeeds(harness: Harness, trace: Path) ->
     harness.scheduler()
     harness.worker()
     handle = tasks.flaky.enqueue(str(trace), 2)
-    assert handle.result(timeout=30) == 3
+    assert handle.result(timeout=60) == 3
     outcomes = list(
         Attempt.objects.order_by("number").values_list("outcome", "error__message")
     )
@@ -104,7 +104,7 @@ def _gone(pid: int) -> bool:
 
 def test_a_queue_that_only_an_enqueue_has_named_is_served(harness: Harness) -> None:
     harness.worker()
-    tasks.noop.enqueue().result(timeout=30)
+    tasks.noop.enqueue().result(timeout=60)
     handle = tasks.noop.using(queue_name="made-up").enqueue()
     assert handle.result(timeout=10) is None
 
