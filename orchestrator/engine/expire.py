@@ -11,7 +11,6 @@ from orchestrator.engine.leases import Held
 from orchestrator.engine.rescue import described, since
 from orchestrator.engine.sessions import Session, statements
 from orchestrator.engine.settle import Result, settle
-from orchestrator.engine.shapes import TaskShape
 from orchestrator.states import AttemptOutcome
 
 BATCH = 500
@@ -83,26 +82,10 @@ def time_out(session: Session, limit: int = BATCH) -> int:
             for lease, claim, task in described(session, leases):
                 started, finished = since(lease.age)
                 results.append(
-                    verdict.failed(
-                        claim,
-                        task,
-                        _timeout_error(task),
-                        started=started,
-                        finished=finished,
-                        outcome=AttemptOutcome.TIMED_OUT,
-                    )
+                    verdict.timed_out(claim, task, started=started, finished=finished)
                 )
             if results:
                 settled = settle(session, worker_id, results)
                 notify.wake(session, settled.queues)
                 ended += settled.accepted
     return ended
-
-
-def _timeout_error(task: TaskShape) -> dict[str, str]:
-    seconds = f"{task.execution_timeout or 0:g}"
-    return {
-        "type": "TimeoutError",
-        "message": f"Execution timeout of {seconds} s exceeded.",
-        "traceback": "",
-    }

@@ -22,7 +22,7 @@ def failed(
     outcome: AttemptOutcome = AttemptOutcome.FAILED,
     retryable: bool = True,
 ) -> Result:
-    """The result of an attempt that failed or timed out, by the task's own policy."""
+    """The result of an attempt that failed, by the task's own retry policy."""
     again = retryable and claim.failures < task.retries.attempts
     return Result(
         claim,
@@ -33,6 +33,26 @@ def failed(
         reason="" if again else _reason(task, error),
         final=not again,
         retry_in=task.retries.delay(claim.failures + 1) if again else None,
+    )
+
+
+def timed_out(
+    claim: Claim, task: TaskShape, *, started: float, finished: float
+) -> Result:
+    """The result of an attempt that exceeded its execution timeout: a failure."""
+    seconds = f"{task.execution_timeout or 0:g}"
+    error = {
+        "type": "orchestrator.exceptions.TaskTimedOut",
+        "message": f"The task exceeded its execution timeout of {seconds} s.",
+        "traceback": "",
+    }
+    return failed(
+        claim,
+        task,
+        error,
+        started=started,
+        finished=finished,
+        outcome=AttemptOutcome.TIMED_OUT,
     )
 
 

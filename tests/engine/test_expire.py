@@ -218,8 +218,8 @@ def test_an_attempt_beyond_its_timeout_and_grace_is_ended(lab: Lab) -> None:
     state = lab.state(run_id)
     assert state.status == "FAILED"
     assert state.tasks[0].error == {
-        "type": "TimeoutError",
-        "message": "Execution timeout of 10 s exceeded.",
+        "type": "orchestrator.exceptions.TaskTimedOut",
+        "message": "The task exceeded its execution timeout of 10 s.",
         "traceback": "",
     }
     assert lab.attempts(run_id) == [(1, "TIMED_OUT")]
