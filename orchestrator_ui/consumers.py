@@ -8,6 +8,7 @@ to try again: 4401 signed out, 4403 not allowed or an old page, 4429 too many pa
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections import defaultdict
@@ -20,7 +21,7 @@ from django.contrib.auth.signals import user_logged_out
 from django.http import HttpRequest
 
 from orchestrator_ui.feed import admission, tokens
-from orchestrator_ui.feed.hub import hub, in_database_thread, running_loops
+from orchestrator_ui.feed.hub import hub, in_database_thread
 from orchestrator_ui.feed.mailbox import Mailbox
 from orchestrator_ui.feed.topics import Topic
 
@@ -49,7 +50,7 @@ class FeedConsumer(AsyncWebsocketConsumer):
         self.topics: list[Topic] = []
         self.session_key: str | None = None
         self.user_id: Any = None
-        self.loop = asyncio.get_event_loop()
+        self.loop = asyncio.get_running_loop()
         self._tasks: list[asyncio.Task[None]] = []
 
     async def connect(self) -> None:
@@ -64,7 +65,7 @@ class FeedConsumer(AsyncWebsocketConsumer):
         if user is None:
             await self.close(SIGNED_OUT)
             return
-        if len(_sockets[user.pk]) >= MAX_SOCKETS:
+        if len(_sockets.get(user.pk, ())) >= MAX_SOCKETS:
             await self.close(TOO_MANY)
             return
         query = parse_qs(self.scope.get("query_string", b"").decode("latin-1"))
@@ -82,7 +83,7 @@ class FeedConsumer(AsyncWebsocketConsumer):
     async def receive(
         self, text_data: str | None = None, bytes_data: bytes | None = None
     ) -> None:
-        await self.close(POLICY)
+        await self._ended(POLICY)
 
     async def disconnect(self, code: int) -> None:
         self._end()
@@ -141,15 +142,12 @@ def close_sockets_of_session(
 ) -> None:
     """Close what a session has open in this process, the moment it is signed out."""
     key = getattr(getattr(request, "session", None), "session_key", None)
-    if user is not None and key is not None:
-        for loop in running_loops():
-            loop.call_soon_threadsafe(_close, loop, user.pk, key)
-
-
-def _close(loop: asyncio.AbstractEventLoop, user_id: Any, session_key: str) -> None:
-    for socket in list(_sockets.get(user_id, ())):
-        if socket.loop is loop and socket.session_key == session_key:
-            socket.signed_out()
+    if user is None or key is None:
+        return
+    for socket in list(_sockets.get(user.pk, ())):
+        if socket.session_key == key:
+            with contextlib.suppress(RuntimeError):  # its loop has ended meanwhile
+                socket.loop.call_soon_threadsafe(socket.signed_out)
 
 
 user_logged_out.connect(

@@ -177,11 +177,6 @@ def hub() -> Hub:
     return _hubs.setdefault(asyncio.get_running_loop(), Hub())
 
 
-def running_loops() -> list[asyncio.AbstractEventLoop]:
-    """The loops whose hubs somebody looks at."""
-    return [loop for loop, each in list(_hubs.items()) if each.watchers]
-
-
 async def in_database_thread(function: Callable[..., Any], *args: Any) -> Any:
     """Call a function on the thread that this process's consumers read with.
 

@@ -56,7 +56,7 @@ def _line(row: RunRow) -> str:
     if row.due_at is not None:
         due = format_html(
             '<span class="orch-note">{} {}</span> ',
-            gettext("due") if not row.attempts else gettext("again"),
+            gettext("due") if not row.attempts else gettext("next try"),
             words.moment(row.due_at),
         )
     said = format_html('<span title="{}">{}</span>', row.line, row.line)

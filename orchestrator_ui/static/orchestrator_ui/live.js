@@ -44,6 +44,7 @@
             return;
         }
         seen.set(old.id, html);
+        if (old.id === "run-outputs_signal") setTimeout(askForOutputs, 0);
         for (const details of old.querySelectorAll("details[id]")) {
             const same = event.detail.fragment.getElementById(details.id);
             if (same) same.open = details.open;
@@ -65,10 +66,7 @@
 
     // Outputs are asked for by the person who looks, never sent to everybody.
 
-    function afterSwap(event) {
-        if (!event.detail.shouldSwap) return; // htmx tells of those as well
-        tick();
-        if (event.detail.target.id !== "run-outputs_signal") return;
+    function askForOutputs() {
         const region = document.getElementById("run-outputs");
         const signal = document.getElementById("run-outputs_signal");
         if (region && signal) {
@@ -85,19 +83,24 @@
     }
 
     function follow(feed) {
-        let timer = null;
+        let timer = null; // polls
         let broken = null; // when the socket was lost
+        let proving = null; // a socket counts once it has been open for a second
 
         function poll() {
             if (!document.hidden) htmx.ajax("GET", feed.dataset.poll, { target: feed, swap: "none" });
         }
 
         feed.addEventListener("htmx:wsOpen", function () {
-            clearInterval(timer);
-            timer = broken = null;
-            say(feed, feed.dataset.on, "on");
+            const isFirst = broken === null;
+            proving = setTimeout(function () {
+                clearInterval(timer);
+                timer = broken = null;
+                say(feed, feed.dataset.on, "on");
+            }, isFirst ? 0 : 1000);
         });
         feed.addEventListener("htmx:wsClose", function (event) {
+            clearTimeout(proving);
             const code = event.detail.event.code;
             if (code >= 4000 || code === 1008) {
                 clearInterval(timer);
@@ -125,7 +128,7 @@
             seen.set(part.id, htmlOf(part));
         }
         document.body.addEventListener("htmx:oobBeforeSwap", beforeSwap);
-        document.body.addEventListener("htmx:oobAfterSwap", afterSwap);
+        document.body.addEventListener("htmx:oobAfterSwap", tick);
         follow(feed);
         tick();
         setInterval(tick, 1000);
