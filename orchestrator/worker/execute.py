@@ -169,7 +169,9 @@ def failed(work: Work, error: BaseException) -> Result:
         return timed_out(work)
     if work.cancelled or isinstance(error, TaskCancelled | LeaseLost):
         return cancelled(work)
-    hopeless = isinstance(error, NonRetryable | InvalidInput)
+    # An input that does not fit never will; one that the function itself passed on may.
+    unfit = isinstance(error, InvalidInput) and work.context is None
+    hopeless = unfit or isinstance(error, NonRetryable)
     return failure(work, serialization.error_dict(error), retryable=not hopeless)
 
 

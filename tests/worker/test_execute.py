@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator import Context, NonRetryable, Retry, registry, task
+from orchestrator import Context, InvalidInput, NonRetryable, Retry, registry, task
 from orchestrator.exceptions import LeaseLost, TaskCancelled
 from orchestrator.states import AttemptOutcome
 from orchestrator.worker import execute
@@ -137,6 +137,14 @@ def test_an_input_that_does_not_fit_any_more_is_not_retried(
     result = execute.run_sync(make_work(wants_a_number, "seven"))
     assert result.final
     assert "InvalidInput" in result.reason
+
+
+def test_an_invalid_input_that_a_task_passes_on_is_retried(make_work: MakeWork) -> None:
+    @task(retries=5)
+    def passes_on() -> None:
+        raise InvalidInput("Input of another workflow: $ is no number.")
+
+    assert not execute.run_sync(make_work(passes_on)).final
 
 
 def test_failures_are_retried_by_the_policy_and_no_more(make_work: MakeWork) -> None:
