@@ -23,6 +23,17 @@ def reference(to: str, **options: Any) -> models.ForeignKey[Any, Any]:
     )
 
 
+def key(to: str) -> models.OneToOneField[Any, Any]:
+    """A primary key that is another row's, unenforced like `reference`."""
+    return models.OneToOneField(
+        to,
+        primary_key=True,
+        on_delete=models.DO_NOTHING,
+        db_constraint=False,
+        related_name="+",
+    )
+
+
 class NotEmpty(models.Func):
     """`metadata <> '{}'`, word for word the predicate of the metadata index."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from django.db import models
 
-from orchestrator.models.fields import reference
+from orchestrator.models.fields import key, reference
 from orchestrator.states import TaskRunStatus
 
 
@@ -49,13 +49,7 @@ class QueueItem(Place):
 class DelayedItem(Place):
     """Due later: scheduled by the caller, or backing off after a failed attempt."""
 
-    task_run = models.OneToOneField(
-        "orchestrator.TaskRun",
-        primary_key=True,
-        on_delete=models.DO_NOTHING,
-        db_constraint=False,
-        related_name="+",
-    )
+    task_run = key("orchestrator.TaskRun")
     status = models.CharField(max_length=9)
     due_at = models.DateTimeField()
 
@@ -75,13 +69,7 @@ class DelayedItem(Place):
 class Lease(Place):
     """Being executed. Deleting it by task run, attempt and worker is the fence."""
 
-    task_run = models.OneToOneField(
-        "orchestrator.TaskRun",
-        primary_key=True,
-        on_delete=models.DO_NOTHING,
-        db_constraint=False,
-        related_name="+",
-    )
+    task_run = key("orchestrator.TaskRun")
     worker = reference("orchestrator.Worker")
     child_id = models.IntegerField()
     claimed_at = models.DateTimeField()
@@ -102,13 +90,7 @@ class Lease(Place):
 class Wait(Place):
     """Waiting for `remaining` parents to end."""
 
-    task_run = models.OneToOneField(
-        "orchestrator.TaskRun",
-        primary_key=True,
-        on_delete=models.DO_NOTHING,
-        db_constraint=False,
-        related_name="+",
-    )
+    task_run = key("orchestrator.TaskRun")
     remaining = models.IntegerField()
 
     class Meta:
@@ -122,13 +104,7 @@ class OpenRun(models.Model):
     the last one for a run of a single task.
     """
 
-    run = models.OneToOneField(
-        "orchestrator.Run",
-        primary_key=True,
-        on_delete=models.DO_NOTHING,
-        db_constraint=False,
-        related_name="+",
-    )
+    run = key("orchestrator.Run")
     remaining = models.IntegerField()
     failed = models.IntegerField()
     cancelled = models.IntegerField()
@@ -145,13 +121,7 @@ class OpenRun(models.Model):
 class Deadline(models.Model):
     """The time by which a queued task run must have been claimed."""
 
-    task_run = models.OneToOneField(
-        "orchestrator.TaskRun",
-        primary_key=True,
-        on_delete=models.DO_NOTHING,
-        db_constraint=False,
-        related_name="+",
-    )
+    task_run = key("orchestrator.TaskRun")
     run = reference("orchestrator.Run")
     expires_at = models.DateTimeField()
 
