@@ -129,3 +129,17 @@ def test_a_worker_serves_its_queues_in_strict_order_and_no_others(
     elsewhere.refresh()
     assert elsewhere.status == "QUEUED"
     assert "No workflow uses the queue 'low'" in worker.log
+
+
+def test_a_costly_task_waits_for_as_many_slots_as_it_takes(
+    harness: Harness, trace: Path
+) -> None:
+    handles = [tasks.costly.enqueue(str(trace), name, 0.5) for name in ("a", "b")]
+    cheap = [tasks.work.enqueue(str(trace), f"cheap-{n}", 0.1) for n in range(4)]
+    harness.worker("--slots", "9")
+    for handle in (*handles, *cheap):
+        handle.result(timeout=60)
+    lines = [
+        line.split() for line in trace.read_text().splitlines() if "cheap" not in line
+    ]
+    assert [line[0] for line in lines] == ["start", "end", "start", "end"]

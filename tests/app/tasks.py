@@ -47,6 +47,14 @@ def work(path: str, name: str, seconds: float = 0.0) -> str:
     return name
 
 
+@task(slot_cost=5)
+def costly(path: str, name: str, seconds: float) -> None:
+    """`work` that takes five slots."""
+    tell(path, "start", name)
+    time.sleep(seconds)
+    tell(path, "end", name)
+
+
 @task
 async def awork(path: str, name: str, seconds: float = 0.0) -> str:
     """`work` on the loop."""

@@ -95,6 +95,26 @@ def test_a_queue_that_nothing_uses_is_named_with_those_that_are(
     assert served[0].queues == ("email",)
 
 
+def test_a_task_that_takes_more_slots_than_there_are_is_named(
+    served: list[WorkerOptions], capsys: pytest.CaptureFixture[str]
+) -> None:
+    @task(slot_cost=5)
+    def costly() -> None: ...
+
+    @task(slot_cost=50)
+    async def acostly() -> None: ...
+
+    call_command("runworker", "--slots=4")
+    warnings = capsys.readouterr().err
+    assert 'Task "costly"' in warnings
+    assert "--slots" in warnings
+    assert 'Task "acostly"' in warnings
+    assert "--async-slots" in warnings
+    call_command("runworker", "--slots=5")
+    assert capsys.readouterr().err == ""
+    assert len(served) == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

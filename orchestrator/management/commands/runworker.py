@@ -91,6 +91,7 @@ class Command(BaseCommand):
             chosen = worker_options(options)
             self.check_workflows(shapes)
             self.check_queues(shapes, chosen.queues)
+            self.check_costs(shapes, chosen.slots, chosen.async_slots)
             code = Supervisor(chosen, shapes).run()
         except OrchestratorError as error:
             raise CommandError(str(error)) from error
@@ -119,6 +120,24 @@ class Command(BaseCommand):
                         f"{', '.join(sorted(known))}.{hint}"
                     )
                 )
+
+    def check_costs(self, shapes: list[Shape], slots: int, async_slots: int) -> None:
+        """Warn of tasks that take more slots than there are: they are never claimed."""
+        for shape in shapes:
+            for node in shape.tasks:
+                task = registry.task(node.id)
+                on_loop = task is not None and task.is_async and not node.isolated
+                there, option = (
+                    (async_slots, "--async-slots") if on_loop else (slots, "--slots")
+                )
+                if node.slot_cost > there:
+                    self.stderr.write(
+                        self.style.WARNING(
+                            f'Task "{node.name}" of workflow "{shape.workflow}" takes '
+                            f"{node.slot_cost} slots and this worker has {there}: it "
+                            f"leaves it to others. Give it more with {option}."
+                        )
+                    )
 
     def run_channels(self, options: dict[str, Any]) -> None:
         """Hand over to the command of Channels, which has the same name."""
