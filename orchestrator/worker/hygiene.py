@@ -14,7 +14,6 @@ import logging
 import threading
 import time
 from typing import Any
-from weakref import WeakSet
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
@@ -32,15 +31,41 @@ class Connections(threading.local):
         self.is_slot = False
 
 
+class Elsewhere:
+    """How often connections of threads that are no slots were to be checked."""
+
+    rounds = 0
+
+
 here = Connections()
-elsewhere: WeakSet[BaseDatabaseWrapper] = WeakSet()
 
 
 def _noticed(connection: BaseDatabaseWrapper, **_: Any) -> None:
     if not here.is_slot:
-        elsewhere.add(connection)
+        _watch(connection)
     elif connection not in here.opened:
         here.opened.append(connection)
+
+
+def _watch(connection: BaseDatabaseWrapper) -> None:
+    """Have the connection's own thread arm the check, between two transactions.
+
+    A check in the middle of one would begin another at its end, and Django's
+    connection would never commit again.
+    """
+    if "close_if_health_check_failed" in vars(connection):
+        return  # it was opened again
+    check = connection.close_if_health_check_failed
+    checked = Elsewhere.rounds
+
+    def check_once_a_round() -> None:
+        nonlocal checked
+        if checked != Elsewhere.rounds and _is_between_transactions(connection):
+            checked = Elsewhere.rounds
+            _arm(connection)
+        check()
+
+    vars(connection)["close_if_health_check_failed"] = check_once_a_round
 
 
 def install() -> None:
@@ -55,13 +80,12 @@ def adopt_thread() -> list[BaseDatabaseWrapper]:
 
 
 def arm_elsewhere() -> None:
-    """Have connections of other threads checked at their next use.
+    """Have connections of threads that are no slots checked at their next use.
 
-    Async tasks reach the ORM through threads that belong to asgiref. Nothing here
-    touches the database, so it may be called from any thread.
+    Async tasks reach the ORM through threads that belong to asgiref. No connection is
+    touched here: each is armed by its own thread.
     """
-    for connection in list(elsewhere):
-        _arm(connection)
+    Elsewhere.rounds += 1
 
 
 def tidy(opened: list[BaseDatabaseWrapper]) -> None:
@@ -89,6 +113,18 @@ def close(opened: list[BaseDatabaseWrapper]) -> None:
 
 def _arm(connection: BaseDatabaseWrapper) -> None:
     vars(connection).update(health_check_enabled=True, health_check_done=False)
+
+
+def _is_between_transactions(connection: BaseDatabaseWrapper) -> bool:
+    raw = connection.connection
+    if raw is None or connection.in_atomic_block:
+        return False
+    if not (connection.autocommit and connection.settings_dict["AUTOCOMMIT"]):
+        return False
+    if connection.vendor == "postgresql":
+        # Idle, or known to be broken.
+        return raw.pgconn.transaction_status in (0, 4)
+    return True
 
 
 def _is_clean(connection: BaseDatabaseWrapper) -> bool:
