@@ -7,6 +7,7 @@ A noop pays for an append, a pop and a context; waking a thread is paid by the b
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 from collections import deque
@@ -30,15 +31,14 @@ LINGER = 1.0  # seconds that a function gets to notice its timeout or its cancel
 class Slots(Protocol):
     """What the engine thread knows of either kind. Only it calls these."""
 
-    name: str
     size: int  # how many it executes at once
     lost: int  # how many of these are held by functions that nobody waits for
 
     def submit(self, works: Sequence[Work]) -> None:
         """Take work; it starts as soon as slots are free."""
 
-    def withdraw(self, keep: int = 0) -> list[Work]:
-        """Give back what has not started, but for the `keep` first."""
+    def withdraw(self) -> list[Work]:
+        """Give back what has not started."""
 
     def overdue(self, now: float) -> list[Work]:
         """What has outlived its execution timeout and will not stop by itself."""
@@ -48,6 +48,15 @@ class Slots(Protocol):
 
     def silence(self, now: float) -> float:
         """Seconds for which the slots have not even answered; 0 where they have."""
+
+
+def _emptied(line: deque[Work]) -> list[Work]:
+    """What could be taken out of a line from which others take, too."""
+    taken = []
+    with contextlib.suppress(IndexError):
+        while True:
+            taken.append(line.pop())
+    return taken
 
 
 class Seat:
@@ -64,8 +73,6 @@ class Seat:
 
 class Threads:
     """`size` threads that share one line of work; whoever is free takes the next."""
-
-    name = "threads"
 
     def __init__(
         self,
@@ -102,15 +109,9 @@ class Threads:
                 return  # a thread found the work by itself
             seat.lock.release()
 
-    def withdraw(self, keep: int = 0) -> list[Work]:
-        """Give back what has not started, but for the `keep` first."""
-        taken: list[Work] = []
-        while len(self._line) > keep:
-            try:
-                taken.append(self._line.pop())
-            except IndexError:
-                break
-        return taken
+    def withdraw(self) -> list[Work]:
+        """Give back what has not started."""
+        return _emptied(self._line)
 
     def overdue(self, now: float) -> list[Work]:
         """What has outlived its execution timeout; isolated work is killed instead."""
@@ -178,8 +179,6 @@ class Threads:
 class Loop:
     """An event loop in a thread of its own that executes `size` functions at once."""
 
-    name = "loop"
-
     def __init__(
         self, size: int, board: Board, first_cell: int, mailbox: Mailbox
     ) -> None:
@@ -199,15 +198,9 @@ class Loop:
         self._line.extend(works)
         self._loop.call_soon_threadsafe(self._start)
 
-    def withdraw(self, keep: int = 0) -> list[Work]:
-        """Give back what has not started, but for the `keep` first."""
-        taken: list[Work] = []
-        while len(self._line) > keep:
-            try:
-                taken.append(self._line.pop())
-            except IndexError:
-                break
-        return taken
+    def withdraw(self) -> list[Work]:
+        """Give back what has not started."""
+        return _emptied(self._line)
 
     def overdue(self, now: float) -> list[Work]:
         """What was cancelled at its timeout and has not ended since."""

@@ -18,15 +18,13 @@ SYNC, ASYNC, COSTLY = (ids.definition_id("task", name) for name in ("a", "b", "c
 class NoSlots:
     """Slots that only count."""
 
-    name = "none"
-
     def __init__(self, size: int) -> None:
         self.size = size
         self.lost = 0
 
     def submit(self, works: Sequence[Work]) -> None: ...
 
-    def withdraw(self, keep: int = 0) -> list[Work]:
+    def withdraw(self) -> list[Work]:
         return []
 
     def overdue(self, now: float) -> list[Work]:
