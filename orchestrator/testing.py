@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from asgiref.sync import async_to_sync, sync_to_async
-from django.db import connections, transaction
+from django.db import connections
 from django.utils import timezone
 from psycopg.pq import TransactionStatus
 
@@ -249,16 +249,15 @@ def _refused(
 @contextmanager
 def _savepoint() -> Iterator[None]:
     """Let a task's database error end the task and not the test's transaction."""
-    alias = settings.database
-    connection = connections[alias]
-    if not connection.in_atomic_block:
+    connection = connections[settings.database]
+    savepoint = connection.savepoint() if connection.in_atomic_block else None
+    if savepoint is None:
         yield
         return
-    savepoint = transaction.savepoint(using=alias)
     yield
     status = connection.connection.info.transaction_status
     if connection.needs_rollback or status == TransactionStatus.INERROR:
         connection.needs_rollback = False
-        transaction.savepoint_rollback(savepoint, using=alias)
+        connection.savepoint_rollback(savepoint)
     else:
-        transaction.savepoint_commit(savepoint, using=alias)
+        connection.savepoint_commit(savepoint)
