@@ -39,7 +39,7 @@ def down(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     def connect(**options: Any) -> psycopg.Connection[Any]:
         if state[0]:
             raise psycopg.OperationalError("connection refused")
-        return usual(application_name="orchestrator-lab", **options)
+        return usual(**{"application_name": "orchestrator-lab", **options})
 
     monkeypatch.setattr(sessions, "connect", connect)
     return state
