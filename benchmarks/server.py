@@ -115,6 +115,11 @@ def server(directory: Path) -> Iterator[Server]:
         embedded.release()
 
 
+def watch(url: str) -> psycopg.Connection[tuple[object, ...]]:
+    """A connection that asks what is left, by index whatever the table's size."""
+    return psycopg.connect(url, autocommit=True, options="-c enable_seqscan=off")
+
+
 def wait_until_empty(
     connection: psycopg.Connection[tuple[object, ...]],
     query: sql.SQL,

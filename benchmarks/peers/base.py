@@ -35,13 +35,17 @@ class Peer(ABC):
         """``directory`` is its own, ``url`` its database's in this run."""
         self.directory = directory
         self.url = url
-        self.environment = {URL: url, VARIABLE: str(stamps)}
+        self.environment = {URL: url, VARIABLE: str(stamps), **self.own_environment()}
         self.processes = Processes(directory, self.environment)
 
     @classmethod
     def missing(cls) -> str:
         """Why it cannot run here, or an empty text."""
         return ""
+
+    def own_environment(self) -> dict[str, str]:
+        """What its processes and its client need besides the database's address."""
+        return {}
 
     @abstractmethod
     def version(self) -> str:

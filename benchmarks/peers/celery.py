@@ -13,7 +13,6 @@ import redis
 
 from benchmarks.peers.base import Kind, Peer
 from benchmarks.processes import Processes, script
-from benchmarks.stamps import VARIABLE
 
 
 class Celery(Peer):
@@ -30,17 +29,16 @@ class Celery(Peer):
     pace = "slow"
 
     def __init__(self, directory: Path, stamps: Path, url: str) -> None:
-        socket = directory / "redis.sock"
-        super().__init__(directory, stamps, url)
-        self._socket = socket
-        self.environment = {
-            VARIABLE: str(stamps),
-            "BENCH_BROKER": f"redis+socket://{socket}?virtual_host=0",
-            "BENCH_RESULTS": f"redis+socket://{socket}?virtual_host=1",
-        }
-        self.processes = Processes(directory, self.environment)
+        self._socket = directory / "redis.sock"
         self._server = Processes(directory, {})
         self._app: Any = None
+        super().__init__(directory, stamps, url)
+
+    def own_environment(self) -> dict[str, str]:
+        return {
+            "BENCH_BROKER": f"redis+socket://{self._socket}?virtual_host=0",
+            "BENCH_RESULTS": f"redis+socket://{self._socket}?virtual_host=1",
+        }
 
     @classmethod
     def missing(cls) -> str:

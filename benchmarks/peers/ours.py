@@ -7,14 +7,13 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
-from typing import Any, ClassVar
+from typing import ClassVar
 from uuid import UUID
 
-import psycopg
 from psycopg import sql
 
 from benchmarks.peers.base import Kind, Peer
-from benchmarks.server import wait_until_empty
+from benchmarks.server import wait_until_empty, watch
 
 SETTINGS = "benchmarks.ours.settings"
 PER_CALL = 1_000
@@ -32,10 +31,8 @@ class Ours(Peer):
     name: ClassVar[str] = "ours"
     kinds = frozenset({"async", "sync", "chain"})
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self.environment["DJANGO_SETTINGS_MODULE"] = SETTINGS
-        self.processes = type(self.processes)(self.directory, self.environment)
+    def own_environment(self) -> dict[str, str]:
+        return {"DJANGO_SETTINGS_MODULE": SETTINGS}
 
     def version(self) -> str:
         return (
@@ -71,7 +68,7 @@ class Ours(Peer):
                 [{"number": number} for number in numbers]
             ),
         }
-        self._connection = psycopg.connect(self.url, autocommit=True)
+        self._connection = watch(self.url)
         row = self._connection.execute(
             "SELECT id FROM orchestrator_run ORDER BY id DESC LIMIT 1"
         ).fetchone()

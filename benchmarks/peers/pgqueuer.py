@@ -15,7 +15,7 @@ from psycopg import sql
 
 from benchmarks.peers.base import Kind, Peer
 from benchmarks.processes import script
-from benchmarks.server import wait_until_empty
+from benchmarks.server import wait_until_empty, watch
 
 BATCH = 100
 
@@ -57,7 +57,7 @@ class PgQueuer(Peer):
     def connect(self) -> None:
         self._runner = asyncio.Runner()
         self._runner.run(self._open())
-        self._connection = psycopg.connect(self.url, autocommit=True)
+        self._connection = watch(self.url)
         row = self._connection.execute(
             "SELECT coalesce(max(job_id), 0) FROM pgqueuer_log"
         ).fetchone()

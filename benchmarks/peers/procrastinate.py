@@ -12,7 +12,7 @@ from psycopg import sql
 
 from benchmarks.peers.base import Kind, Peer
 from benchmarks.processes import script
-from benchmarks.server import wait_until_empty
+from benchmarks.server import wait_until_empty, watch
 
 CONCURRENCY = {"async": 30, "sync": 10}
 
@@ -63,7 +63,7 @@ class Procrastinate(Peer):
         self._app = procrastinate_app.app
         self._runner = asyncio.Runner()
         self._runner.run(self._open())
-        self._connection = psycopg.connect(self.url, autocommit=True)
+        self._connection = watch(self.url)
         row = self._connection.execute(
             "SELECT coalesce(max(id), 0) FROM procrastinate_jobs"
         ).fetchone()
