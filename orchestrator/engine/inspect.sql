@@ -1,6 +1,7 @@
--- Look for what must never be. Each step returns a row for each violation: a sentence.
+-- Look for what must never be.
 -- Params: none.
 -- Locks:  none. Whole tables are read: a check, not a query for a hot path.
+-- Rows:   one for each violation: a sentence.
 
 -- step: one_place
 WITH place AS (

@@ -31,6 +31,7 @@ FROM orchestrator_run
 WHERE id = ANY (%(run_ids)s::uuid[])
 
 -- step: patience
+-- Locks:  none.
 -- Rows:   one, of no content.
 SELECT set_config('lock_timeout', '1s', true)
 
