@@ -9,7 +9,7 @@ from orchestrator.engine import notify, verdict
 from orchestrator.engine.give_back import give_back_within
 from orchestrator.engine.leases import Held
 from orchestrator.engine.rescue import described, since
-from orchestrator.engine.sessions import Session, statements
+from orchestrator.engine.sessions import Session, array, statements
 from orchestrator.engine.settle import Result, settle
 from orchestrator.states import AttemptOutcome
 
@@ -30,7 +30,11 @@ def expire(session: Session, limit: int = BATCH) -> int:
     """
     steps = statements("expire")
     with session.transaction():
-        rows = session.fetch(steps["take"], {"limit": limit, "worker_id": NOBODY})
+        due = session.fetch(steps["lock"], {"limit": limit})
+        if not due:
+            return 0
+        params = {"task_run_ids": array(row[0] for row in due), "worker_id": NOBODY}
+        rows = session.fetch(steps["take"], params)
         expired = [Held(*row[1:]) for row in rows if row[1] is not None]
         now = time.monotonic()
         results = []

@@ -1,11 +1,13 @@
 -- Take queued task runs whose schedule timeout is over out of their queues.
--- Params: worker_id uuid, who holds them until they are settled in this transaction;
---         limit int.
--- Locks:  the Run rows in id order, SKIP LOCKED; then deadlines and queue items.
--- Rows:   one for each deadline that is over: its task run id, then Held (leases.py)
---         where it was still queued, else nulls.
+-- Params: limit int; task_run_ids uuid[]; worker_id uuid, who holds them until they are
+--         settled in this transaction.
+--
+-- Two steps, since what `take` reads has to be as it is once the runs are locked: an
+-- item may have been moved to another priority a moment before.
 
--- step: take
+-- step: lock
+-- Locks:  the Run rows in id order, SKIP LOCKED.
+-- Rows:   the task run ids of deadlines that are over.
 WITH due AS MATERIALIZED (
     SELECT task_run_id, run_id
     FROM orchestrator_deadline
@@ -18,12 +20,19 @@ WITH due AS MATERIALIZED (
     WHERE run.id = ANY (ARRAY(SELECT due.run_id FROM due))
     ORDER BY run.id
     FOR UPDATE SKIP LOCKED
-), over AS (
+)
+SELECT due.task_run_id
+FROM due
+WHERE due.run_id IN (SELECT locked.id FROM locked)
+
+-- step: take
+-- Locks:  deadlines, then queue items: it waits for a claim that takes one.
+-- Rows:   one for each deadline that is over: its task run id, then Held (leases.py)
+--         where it was still queued, else nulls.
+WITH over AS (
     DELETE FROM orchestrator_deadline AS deadline
-    USING due
-    WHERE deadline.task_run_id = due.task_run_id
+    WHERE deadline.task_run_id = ANY (%(task_run_ids)s::uuid[])
       AND deadline.expires_at <= orchestrator_now()
-      AND due.run_id IN (SELECT locked.id FROM locked)
     RETURNING deadline.task_run_id
 ), place AS MATERIALIZED (
     SELECT task_run.queue_id, task_run.lane, task_run.position
