@@ -83,23 +83,64 @@ def wait_until_blocked(
     raise AssertionError("nobody waits for a lock")
 
 
+def lockstep(
+    rounds: int, first: Callable[[int], A], second: Callable[[int], B]
+) -> list[tuple[A, B]]:
+    """Call both for each round at the same moment; what they returned, by round."""
+    barrier = threading.Barrier(2)
+
+    def loop(function: Callable[[int], Any]) -> list[Any]:
+        try:
+            found = []
+            for number in range(rounds):
+                barrier.wait(PATIENCE)
+                found.append(function(number))
+            return found
+        except BaseException:
+            barrier.abort()  # or the other one would wait for its patience to end
+            raise
+
+    threads = [Background(lambda f=f: loop(f)) for f in (first, second)]  # type: ignore[misc]
+    errors = []
+    for thread in threads:
+        try:
+            thread.result()
+        except threading.BrokenBarrierError:
+            continue
+        except BaseException as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]
+    return list(zip(threads[0].result(), threads[1].result(), strict=True))
+
+
+# Statements that stop between their snapshot and the locking of their rows.
+
 GATE = 4_711  # the advisory lock that a held statement waits for
-GATED = "(SELECT pg_advisory_xact_lock_shared(4711)::text) IS NOT NULL"
+GATED = f"(SELECT pg_advisory_xact_lock_shared({GATE})::text) IS NOT NULL"
+
+MARKS = {
+    "claim": [("= 1\n", f"= 1 AND {GATED}\n"), ("> 1\n", f"> 1 AND {GATED}\n")],
+}
+LOCKED = [("WHERE run.id = ANY (", f"WHERE {GATED} AND run.id = ANY (")]
 
 
 @contextmanager
-def held_claim(connection: psycopg.Connection[Any]) -> Iterator[Callable[[], None]]:
-    """Make claims stop between their snapshot and the locking of their rows.
+def held(
+    connection: psycopg.Connection[Any], verb: str, step: str
+) -> Iterator[Callable[[], None]]:
+    """Make a statement stop once it has its snapshot, before it locks anything.
 
-    Yields a function that lets them go on; `connection` holds the gate until then.
+    Yields a function that lets it go on; `connection` holds the gate until then.
     """
-    found = cast(dict[str, bytes], statements("claim"))
-    usual = found["claim"]
-    gated = usual.decode().replace("= 1\n", f"= 1 AND {GATED}\n", 1)
-    gated = gated.replace("> 1\n", f"> 1 AND {GATED}\n", 1)
-    assert gated.count(GATED) == 2
+    found = cast(dict[str, bytes], statements(verb))
+    usual = found[step]
+    gated = usual.decode()
+    for mark, replacement in MARKS.get(verb, LOCKED):
+        assert mark in gated
+        gated = gated.replace(mark, replacement, 1)
     connection.execute("SELECT pg_advisory_lock(%s)", [GATE])
-    found["claim"] = gated.encode()
+    found[step] = gated.encode()
 
     def open_gate() -> None:
         connection.execute("SELECT pg_advisory_unlock_all()")
@@ -107,5 +148,24 @@ def held_claim(connection: psycopg.Connection[Any]) -> Iterator[Callable[[], Non
     try:
         yield open_gate
     finally:
-        found["claim"] = usual
-        connection.execute("SELECT pg_advisory_unlock_all()")
+        found[step] = usual
+        open_gate()
+
+
+def interleaved(
+    probe: psycopg.Connection[Any],
+    gate: psycopg.Connection[Any],
+    slow: tuple[str, str, psycopg.Connection[Any], Callable[[], A]],
+    quick: Callable[[], B],
+) -> tuple[A, B]:
+    """`slow` takes its snapshot, `quick` happens and commits, then `slow` goes on.
+
+    `slow` is a verb, its step, the connection that it speaks on, and the call.
+    """
+    verb, step, connection, call = slow
+    with held(gate, verb, step) as open_gate:
+        calling = Background(call)
+        assert wait_until_blocked(probe, connection, unless=calling)
+        between = quick()
+        open_gate()
+        return calling.result(), between

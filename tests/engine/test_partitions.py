@@ -23,6 +23,7 @@ from tests.engine.pool import rolled_back
 from tests.engine.races import Background, together, wait_until_blocked
 
 TABLE = "lab_history"
+POOR = "lab_poor"
 
 
 class Calendar:
@@ -300,6 +301,27 @@ def test_a_maker_that_rolls_back_leaves_no_table(calendar: Calendar) -> None:
         assert len(calendar.ensure(ahead=1)) == 2
     assert calendar.ranges() == []
     assert len(calendar.ensure(ahead=1)) == 2
+
+
+@pytest.mark.parametrize("grant", ["", f"GRANT CREATE ON SCHEMA public TO {POOR}"])
+def test_a_role_that_does_not_own_the_table_is_warned_and_goes_on(
+    calendar: Calendar, caplog: pytest.LogCaptureFixture, grant: str
+) -> None:
+    """A worker of that role starts: there is room until the last one is full."""
+    calendar.today("2025-05-17 12:00+00")
+    calendar.ensure(ahead=1)
+    connection = calendar.lab.main.connection
+    connection.execute(f"CREATE ROLE {POOR}; {grant}".encode())
+    try:
+        connection.execute(f"SET ROLE {POOR}".encode())
+        assert calendar.ensure(ahead=2) == []
+        connection.execute(b"RESET ROLE")
+        assert "as the owner of the tables" in caplog.text
+        assert calendar.ensure(ahead=2) == [f"{TABLE}_2025_07_01"]
+    finally:
+        connection.execute(
+            f"RESET ROLE; DROP OWNED BY {POOR}; DROP ROLE {POOR}".encode()
+        )
 
 
 def test_a_second_maker_waits_for_the_first(calendar: Calendar) -> None:

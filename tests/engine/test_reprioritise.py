@@ -13,7 +13,7 @@ from orchestrator.engine.retry import retry
 from orchestrator.engine.sessions import statements
 from tests.engine.lab import AT_ONCE, LATER, Lab, task
 from tests.engine.pool import rolled_back
-from tests.engine.races import Background, held_claim, wait_until_blocked
+from tests.engine.races import Background, interleaved, wait_until_blocked
 
 SEQUENCE = (1 << 55) - 1
 
@@ -142,12 +142,13 @@ def test_a_claim_under_way_does_not_take_what_moves(
     shapes = [lab.shape(f"w{n}") for n in range(lanes)]
     run_ids = [run_id for shape in shapes for run_id in lab.enqueue(shape, 2)]
     hand = lab.hand()
-    with held_claim(lab.connect()) as gate:
-        claiming = Background(lambda: hand.claim(4))
-        assert wait_until_blocked(lab.connect(), hand.connection, unless=claiming)
-        assert reprioritise(lab.session, run_ids[:1], priority) == 1
-        gate()
-        claims = claiming.result()
+    claims, count = interleaved(
+        lab.connect(),
+        lab.connect(),
+        ("claim", "claim", hand.connection, lambda: hand.claim(4)),
+        lambda: reprioritise(lab.session, run_ids[:1], priority),
+    )
+    assert count == 1
     taken = {claim.run_id for claim in claims}
     assert taken >= set(run_ids[1:])
     assert lab.violations() == []
