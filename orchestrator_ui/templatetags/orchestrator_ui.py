@@ -6,6 +6,7 @@ import json
 from datetime import datetime
 from typing import Any
 
+import django
 from django import template
 from django.template import Context
 from django.urls import NoReverseMatch, reverse
@@ -49,3 +50,9 @@ def change_url(model: str, pk: object) -> str:
         return reverse(f"admin:orchestrator_{model}_change", args=(pk,))
     except NoReverseMatch:
         return ""
+
+
+@register.simple_tag
+def breadcrumbs_are_a_list() -> bool:
+    """Whether this Django's own pages have their breadcrumbs as a list."""
+    return django.VERSION >= (6, 1)

@@ -77,8 +77,10 @@ def _run_ids(identifier: UUID) -> list[UUID]:
     """
     task_runs = TaskRun.objects.order_by().filter(pk=identifier)
     attempts = Attempt.objects.order_by().filter(pk=identifier)
-    owners = task_runs.values_list("run_id").union(
-        attempts.values_list("task_run__run_id"), all=True
+    owners = (
+        task_runs.values_list("run_id")
+        .union(attempts.values_list("task_run__run_id"), all=True)
+        .order_by()
     )
     return [identifier, *(run_id for (run_id,) in owners)]
 

@@ -14,7 +14,7 @@ from django.test import Client, override_settings
 from orchestrator.engine import notify, sessions
 from orchestrator.testing import drain
 from orchestrator_ui import consumers
-from orchestrator_ui.feed import tokens
+from orchestrator_ui.feed import admission, tokens
 from orchestrator_ui.feed.topics import Locale, PageTopic
 from orchestrator_ui.routing import websocket_urlpatterns
 from tests.ui.app import workflows
@@ -112,7 +112,8 @@ def test_the_origin_of_a_page_behind_a_proxy_is_that_of_the_page(
     client: Client, user: Any
 ) -> None:
     page = Page(client, tokens.dumps(user.pk, []), ("https://localhost",), app=BARE)
-    page.socket.scope["headers"].append((b"x-forwarded-proto", b"https"))
+    headers = [*(page.socket.scope["headers"] or ())]
+    page.socket.scope["headers"] = [*headers, (b"x-forwarded-proto", b"https")]
 
     async def knock() -> bool:
         try:
@@ -300,7 +301,5 @@ def test_a_socket_lives_for_an_hour_and_the_page_connects_again(
 def test_looking_at_a_session_never_changes_it(client: Client, user: Any) -> None:
     key = client.cookies["sessionid"].value
     with override_settings(SECRET_KEY="new", SECRET_KEY_FALLBACKS=["tests-only"]):
-        from orchestrator_ui.feed import admission
-
         assert admission.watcher(key) == user
         assert admission.watcher(key) == user

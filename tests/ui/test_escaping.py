@@ -20,7 +20,13 @@ from orchestrator.models import Attempt, AuditEntry, Run, TaskRun, Worker
 from orchestrator.operations import RunFilter
 from orchestrator.testing import drain
 from orchestrator_ui.feed import topics
-from orchestrator_ui.feed.topics import Locale, NewerTopic, PageTopic, RowTopic
+from orchestrator_ui.feed.topics import (
+    Locale,
+    NewerTopic,
+    PageTopic,
+    RowTopic,
+    Topic,
+)
 from orchestrator_ui.views import newer
 from orchestrator_ui.views.criteria import Criteria
 from tests.ui.app import workflows
@@ -162,7 +168,7 @@ def test_fragments_of_the_feed_show_it_as_text(evil_history: None) -> None:
     runs = list(Run.objects.all())
     shown = newer.Shown((), has_older=False)
     criteria = Criteria((("workflow", f"w{SHORT}"), ("q", EVIL)))
-    wanted = [
+    wanted: list[Topic] = [
         *(RowTopic(locale, run.pk) for run in runs),
         *(PageTopic(locale, run.pk) for run in runs),
         NewerTopic(locale, Criteria(criteria.pairs[:1]), shown),

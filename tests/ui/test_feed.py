@@ -12,13 +12,20 @@ from django.test import Client
 
 from orchestrator import operations
 from orchestrator.engine import notify, sessions
+from orchestrator.models import Run
 from orchestrator.operations import RunFilter
 from orchestrator.testing import drain
 from orchestrator_ui.feed import hub as hubs
 from orchestrator_ui.feed import topics
 from orchestrator_ui.feed.listening import ANYTHING, Hint
 from orchestrator_ui.feed.mailbox import Mailbox
-from orchestrator_ui.feed.topics import Locale, NewerTopic, PageTopic, RowTopic
+from orchestrator_ui.feed.topics import (
+    Locale,
+    NewerTopic,
+    PageTopic,
+    RowTopic,
+    Topic,
+)
 from orchestrator_ui.views import cells, newer
 from orchestrator_ui.views.criteria import Criteria
 from tests.ui.app import workflows
@@ -237,7 +244,7 @@ def test_no_payload_and_no_metadata_is_sent_to_anybody(
 ) -> None:
     secret = "a-secret-value"
     run = workflows.echo.using(metadata={"key": secret}).enqueue(secret)
-    wanted = [PageTopic(EN, run.id), RowTopic(EN, run.id)]
+    wanted: list[Topic] = [PageTopic(EN, run.id), RowTopic(EN, run.id)]
 
     async def watch() -> list[str]:
         async with opened(client, user, wanted) as page:
@@ -309,6 +316,4 @@ def test_words_are_those_of_the_topics_language() -> None:
 
 
 def _row(run_id: Any) -> Any:
-    from orchestrator.models import Run
-
     return Run(pk=run_id)

@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from django.contrib.auth import get_user_model
 from django.db import connections
 from django.test import Client
 from django.urls import reverse
@@ -180,9 +181,8 @@ def test_a_permission_that_was_taken_away_meanwhile_counts(
     client = sign_in("view_run", "cancel_run", name="ada")
     run = workflows.echo.enqueue()
     form = ask(client, "cancel", run.id)
-    from django.contrib.auth import get_user_model
-
-    get_user_model().objects.get(username="ada").user_permissions.clear()
+    ada = get_user_model().objects.get(username="ada")
+    ada.user_permissions.clear()
     response = client.post(address("cancel"), form)
     assert response.status_code == 403
     assert Run.objects.get(pk=run.id).status == "QUEUED"
