@@ -1,4 +1,8 @@
-"""The app: finds what the project declares, and registers it after migrating."""
+"""The app: finds what the project declares, and registers it after migrating.
+
+Migrating makes the partitions ahead, too: it may be the only thing that connects as
+the owner of the tables.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +10,12 @@ import logging
 from typing import Any
 
 from django.apps import AppConfig
-from django.db import ProgrammingError, connections, transaction
+from django.db import OperationalError, ProgrammingError, connections, transaction
 from django.db.models.signals import post_migrate
 
 from orchestrator import checks, registry, submission
 from orchestrator.conf import settings
-from orchestrator.engine import register, sessions
+from orchestrator.engine import partitions, register, sessions
 
 logger = logging.getLogger(__name__)
 
@@ -62,3 +66,8 @@ def register_definitions(*, using: str, **_: Any) -> None:
         # A column of a later migration is missing: the next `migrate` brings it, and
         # workers register as well.
         logger.warning("Definitions were not registered yet: %s", error)
+    if tables.issuperset(partitions.TABLES):
+        try:
+            partitions.ensure(sessions.django_session())
+        except OperationalError as error:
+            logger.warning("Partitions were not made ahead yet: %s", error)

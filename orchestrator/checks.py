@@ -172,9 +172,11 @@ def check_server(
             cursor.execute(
                 "SELECT current_setting('server_version_num')::int,"
                 " current_setting('server_version'), current_user,"
-                " has_schema_privilege(current_schema(), 'CREATE')"
+                " has_schema_privilege(current_schema(), 'CREATE'),"
+                " pg_has_role((SELECT relowner FROM pg_class"
+                " WHERE oid = to_regclass('orchestrator_run')), 'USAGE')"
             )
-            number, version, role, may_create = cursor.fetchone()
+            number, version, role, may_create, owns = cursor.fetchone()
     except OperationalError:
         return []
     messages: list[CheckMessage] = []
@@ -187,13 +189,17 @@ def check_server(
                 id="orchestrator.E005",
             )
         )
-    if not may_create and conf.settings.partition_by != "none":
+    lacks = "may not create tables" if not may_create else "does not own the tables"
+    if not (may_create and owns is not False) and (
+        conf.settings.partition_by != "none"
+    ):
         messages.append(
             Warning(
-                f"The role {role!r} may not create tables, so that workers cannot make "
-                "the partitions of history ahead.",
-                hint="GRANT CREATE ON SCHEMA to it, or run `manage.py migrate` as the "
-                "owner at least once in every period of PARTITION_BY.",
+                f"The role {role!r} {lacks}, so that workers and schedulers cannot "
+                "make the partitions of history ahead.",
+                hint="Let them connect as the role that owns the tables, or run "
+                "`manage.py migrate` as it at least once in every period of "
+                "PARTITION_BY.",
                 id="orchestrator.W002",
             )
         )

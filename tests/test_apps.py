@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 from django.core.management import call_command
-from django.db import connection
+from django.db import OperationalError, connection
 
 from orchestrator import submission, task
 from orchestrator.apps import register_definitions
+from orchestrator.engine import partitions
 from orchestrator.engine.shapes import queue_id
 from orchestrator.models import Queue, Task, Workflow, WorkflowVersion
 
@@ -43,6 +44,18 @@ def test_a_queue_that_only_callers_name_is_there_again_after_a_flush() -> None:
     register_definitions(using="default")
     fresh.using(queue_name=name).enqueue()
     assert Queue.objects.filter(name=name).exists()
+
+
+def test_migrating_makes_partitions_ahead(monkeypatch: Any) -> None:
+    asked: list[str] = []
+
+    def ensure(session: Any) -> None:
+        asked.append(session.alias)
+        raise OperationalError("canceling statement due to lock timeout")
+
+    monkeypatch.setattr(partitions, "ensure", ensure)
+    call_command("migrate", verbosity=0)
+    assert asked == ["default"]
 
 
 def test_another_database_is_none_of_its_business() -> None:

@@ -96,6 +96,20 @@ def test_w002_a_role_that_cannot_make_partitions_is_warned_of() -> None:
     assert "'poor' may not create tables" in messages["orchestrator.W002"]
 
 
+@pytest.mark.django_db
+@override_settings(ORCHESTRATOR={"PARTITION_BY": "month"})
+def test_w002_a_role_that_does_not_own_the_tables_is_warned_of() -> None:
+    assert found(checks.check_server, databases=["default"]) == {}
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE ROLE poor; GRANT CREATE ON SCHEMA public TO poor")
+        cursor.execute("SET ROLE poor")
+        try:
+            messages = found(checks.check_server, databases=["default"])
+        finally:
+            cursor.execute("RESET ROLE")
+    assert "'poor' does not own the tables" in messages["orchestrator.W002"]
+
+
 @dataclass
 class Odd:
     things: set[int]

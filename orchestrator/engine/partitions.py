@@ -7,6 +7,7 @@ scanned whenever another one is attached.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,11 +17,15 @@ from psycopg import sql
 
 from orchestrator import ids
 from orchestrator.conf import settings
+from orchestrator.engine.faults import sqlstate
 from orchestrator.engine.sessions import Session, statements
+
+logger = logging.getLogger("orchestrator")
 
 TABLES = ("orchestrator_run", "orchestrator_task_run", "orchestrator_attempt")
 
 LOCK_TIMEOUT = "5s"
+NOT_ALLOWED = "42501"  # PostgreSQL's code for a role that lacks a privilege
 
 # History is inserted once and updated once: room on the page for that one update, and
 # an early vacuum, since the visibility map serves the lists of the admin.
@@ -36,11 +41,24 @@ def ensure(session: Session, tables: tuple[str, ...] = TABLES) -> list[str]:
     A partition is made as a table of its own and then attached, which locks the parent
     only against other changes of its partitions, for at most 5 seconds; raises a lock
     timeout beyond that, and the next call goes on from there.
+
+    Only the owner of the tables can make them. A role that is not is warned and goes
+    on: there is room for as long as those reach that were made ahead.
     """
-    made = []
-    for table in tables:
-        while (bounds := _next(session, table)) is not None:
-            made.append(_make(session, table, *bounds))
+    made: list[str] = []
+    try:
+        for table in tables:
+            while (bounds := _next(session, table)) is not None:
+                made.append(_make(session, table, *bounds))
+    except Exception as error:
+        if sqlstate(error) != NOT_ALLOWED:
+            raise
+        logger.warning(
+            "The partitions of history cannot be made ahead (%s). Let a scheduler "
+            "connect as the owner of the tables, or run manage.py migrate as the "
+            "owner, before the last one is full.",
+            str(error).splitlines()[0],
+        )
     return made
 
 
