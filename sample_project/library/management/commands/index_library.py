@@ -64,7 +64,11 @@ class Command(BaseCommand):
         with transaction.atomic():
             if len(chosen) == len(everything):
                 indexing.forget_others(chosen)
-            handles = index_distribution.enqueue_many(chosen)
+            # The metadata is what the list of runs shows, and finds.
+            handles = index_distribution.enqueue_many(
+                index_distribution.using(metadata={"distribution": one.name}).bind(one)
+                for one in chosen
+            )
         self.stdout.write(f"Enqueued {_number(len(handles), 'run')}.")
         if not wait:
             self.stdout.write("Watch them in admin, or see manage.py library_counts.")
