@@ -20,7 +20,7 @@ def test_an_idle_worker_ends_at_once(harness: Harness) -> None:
     tasks.noop.enqueue().result(timeout=60)
     asked = time.monotonic()
     assert worker.stop() == 0
-    assert time.monotonic() - asked < 3
+    assert time.monotonic() - asked < 6
     assert Worker.objects.get().status == "STOPPED"
 
 
@@ -74,7 +74,7 @@ def test_a_second_signal_ends_it_at_once(harness: Harness, trace: Path) -> None:
     asked = time.monotonic()
     worker.terminate()
     assert worker.wait() == 0
-    assert time.monotonic() - asked < 4
+    assert time.monotonic() - asked < 6
     handle.refresh()
     assert handle.status == "QUEUED"
     assert Worker.objects.get().status == "STOPPED"
@@ -91,4 +91,4 @@ def test_a_scheduler_ends_on_sigterm(harness: Harness) -> None:
     harness.wait_until(lambda: "has started" in scheduler.log, "it has started")
     asked = time.monotonic()
     assert scheduler.stop() == 0
-    assert time.monotonic() - asked < 2
+    assert time.monotonic() - asked < 5
