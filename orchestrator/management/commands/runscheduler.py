@@ -8,6 +8,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from orchestrator import registry
 from orchestrator.exceptions import OrchestratorError
+from orchestrator.management.console import show_log
 from orchestrator.scheduler.loop import Scheduler
 
 
@@ -22,6 +23,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Serve until a signal ends it."""
+        show_log()
         try:
             registry.autodiscover()
             Scheduler(registry.shapes()).run()

@@ -14,6 +14,7 @@ from orchestrator import registry
 from orchestrator.conf import settings
 from orchestrator.engine.shapes import Shape
 from orchestrator.exceptions import OrchestratorError
+from orchestrator.management.console import show_log
 from orchestrator.worker.process import WorkerOptions
 from orchestrator.worker.supervisor import Supervisor
 
@@ -85,6 +86,7 @@ class Command(BaseCommand):
         if options["channels"] or options["layer"]:
             self.run_channels(options)
             return
+        show_log()
         try:
             registry.autodiscover()
             shapes = registry.shapes()
