@@ -29,6 +29,7 @@ from orchestrator_ui.feed.topics import Fragments, Topic
 logger = logging.getLogger(__name__)
 
 INTERVAL = 0.25  # seconds between two renderings
+LISTS_INTERVAL = 0.5  # seconds from a hint to counting what is new in lists
 BATCH = 200  # topics a rendering, so that one crowd does not hold up the others
 # Everything is read again so often: for what no hint tells, such as a lost worker.
 RESYNC = 10.0
@@ -48,6 +49,7 @@ class Hub:
         self._dirty: dict[Topic, None] = {}  # in the order in which they became so
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
+        self._lists: asyncio.TimerHandle | None = None
 
     # Who looks.
 
@@ -81,6 +83,13 @@ class Hub:
             return
         for run_id in hint.run_ids:
             self._mark(self._by_run.get(run_id, ()))
+        if self._lists is None:
+            loop = asyncio.get_running_loop()
+            self._lists = loop.call_later(LISTS_INTERVAL, self._mark_lists)
+
+    def _mark_lists(self) -> None:
+        """What is new in lists; any change of a run may add one to a filtered list."""
+        self._lists = None
         self._mark([topic for topic in self.watchers if topic.run_id is None])
 
     def _mark(self, topics: Iterable[Topic]) -> None:
@@ -136,6 +145,9 @@ class Hub:
         for task in self._tasks:
             task.cancel()
         self._tasks = []
+        if self._lists is not None:
+            self._lists.cancel()
+            self._lists = None
         self.is_listening = False
 
     async def _listening(self) -> None:

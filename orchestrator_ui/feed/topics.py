@@ -91,7 +91,10 @@ def load(locale: Locale, dumped: list[Any]) -> Topic:
 
 
 def render(topics: Iterable[Topic]) -> dict[Topic, Fragments]:
-    """The fragments of topics as they are now; rows are read together."""
+    """The fragments of topics as they are now.
+
+    All rows are read together, and the newest runs of a list once for all of it.
+    """
     by_locale: dict[Locale, list[Topic]] = defaultdict(list)
     for topic in topics:
         by_locale[topic.locale].append(topic)
@@ -99,11 +102,10 @@ def render(topics: Iterable[Topic]) -> dict[Topic, Fragments]:
     for locale, group in by_locale.items():
         with translation.override(locale.language), timezone.override(_zone(locale)):
             rendered.update(_rows([t for t in group if isinstance(t, RowTopic)]))
+            rendered.update(_newer([t for t in group if isinstance(t, NewerTopic)]))
             for topic in group:
                 if isinstance(topic, PageTopic):
                     rendered[topic] = page.fragments(topic.run_id)
-                elif isinstance(topic, NewerTopic):
-                    rendered[topic] = newer.fragments(topic.criteria, topic.shown)
     return rendered
 
 
@@ -113,6 +115,14 @@ def _rows(topics: Collection[RowTopic]) -> dict[Topic, Fragments]:
     wanted = {topic.run_id: topic for topic in topics}
     runs = rows.for_list(Run.objects.filter(pk__in=wanted).order_by())
     return {wanted[row.run.pk]: cells.fragments(row) for row in rows.read(list(runs))}
+
+
+def _newer(topics: Collection[NewerTopic]) -> dict[Topic, Fragments]:
+    newest = {each: newer.newest(each) for each in {t.criteria for t in topics}}
+    return {
+        topic: newer.fragments(topic.criteria, newest[topic.criteria], topic.shown)
+        for topic in topics
+    }
 
 
 def _zone(locale: Locale) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -13,6 +14,7 @@ from orchestrator_ui.views.criteria import Criteria
 
 TARGET = "runs-newer"
 CAP = 99
+PAGE = 100  # rows that a page has at most
 
 
 @dataclass(frozen=True)
@@ -31,17 +33,32 @@ class Shown:
         return cls(tuple(UUID(key) for key in keys), bool(has_older))
 
 
-def count(criteria: Criteria, shown: Shown) -> int:
-    """How many there are, at most CAP + 1. Runs that came to match count as well."""
-    runs = criteria.apply(Run.objects.exclude(pk__in=shown.ids))
-    if shown.has_older:
-        runs = runs.filter(pk__gt=shown.ids[-1])
-    return len(runs.order_by("-pk").values_list("pk", flat=True)[: CAP + 1])
+def newest(criteria: Criteria) -> list[UUID]:
+    """The ids of the newest runs of a list, enough for every first page of it.
+
+    One query for all who look at the list, whenever they have loaded it.
+    """
+    runs = criteria.apply(Run.objects.order_by("-pk"))
+    return list(runs.values_list("pk", flat=True)[: PAGE + CAP + 1])
 
 
-def fragments(criteria: Criteria, shown: Shown) -> dict[str, str]:
+def count(newest_ids: Sequence[UUID], shown: Shown) -> int:
+    """How many of the newest a page does not show, at most about CAP.
+
+    Runs that came to match the filters count as well as new ones.
+    """
+    known = set(shown.ids)
+    least = shown.ids[-1] if shown.has_older else None
+    return sum(
+        key not in known and (least is None or key > least) for key in newest_ids
+    )
+
+
+def fragments(
+    criteria: Criteria, newest_ids: Sequence[UUID], shown: Shown
+) -> dict[str, str]:
     """The link that loads the list again, empty where nothing is new."""
-    found = count(criteria, shown)
+    found = count(newest_ids, shown)
     html = render_to_string(
         "orchestrator_ui/lists/newer.html",
         {
