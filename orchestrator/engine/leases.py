@@ -8,7 +8,7 @@ from uuid import UUID
 
 from orchestrator.engine.claim import WorkerKey
 from orchestrator.engine.give_back import give_back
-from orchestrator.engine.sessions import Session, statements
+from orchestrator.engine.sessions import Session, array, statements
 
 
 class Held(NamedTuple):
@@ -34,6 +34,19 @@ def held(session: Session, worker_id: UUID, child_id: int | None = None) -> list
         statements("leases")["held"], {"worker_id": worker_id, "child_id": child_id}
     )
     return [Held(*row) for row in rows]
+
+
+def strays(session: Session, worker_id: UUID, living: Collection[int]) -> list[int]:
+    """Children that hold leases of a worker although they are not among `living`.
+
+    A server process goes on with what a client had sent before it was killed: a claim
+    may commit after the leases of its child were taken back.
+    """
+    rows = session.fetch(
+        statements("leases")["strays"],
+        {"worker_id": worker_id, "living": array(living)},
+    )
+    return [row[0] for row in rows]
 
 
 def reconcile(

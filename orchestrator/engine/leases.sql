@@ -1,5 +1,6 @@
 -- Read leases.
--- Params: worker_id uuid; child_id int or null; grace float8 (seconds); limit int.
+-- Params: worker_id uuid; child_id int or null; living int[]; grace float8 (seconds);
+--         limit int.
 -- Locks:  none.
 
 -- step: held
@@ -10,6 +11,12 @@ SELECT
 FROM orchestrator_lease
 WHERE worker_id = %(worker_id)s::uuid
   AND (%(child_id)s::int IS NULL OR child_id = %(child_id)s::int)
+
+-- step: strays
+-- Rows:   the ids of children that hold leases of the worker and are not in `living`.
+SELECT DISTINCT child_id
+FROM orchestrator_lease
+WHERE worker_id = %(worker_id)s::uuid AND child_id <> ALL (%(living)s::int[])
 
 -- step: overdue
 -- Rows:   worker id and Held, of those whose execution timeout is over for `grace`.

@@ -19,7 +19,14 @@ from typing import Any
 
 from orchestrator import ids
 from orchestrator.conf import settings
-from orchestrator.engine import notify, partitions, register, rescue, workers
+from orchestrator.engine import (
+    leases,
+    notify,
+    partitions,
+    register,
+    rescue,
+    workers,
+)
 from orchestrator.engine.faults import Fault, kind_of
 from orchestrator.engine.links import Link
 from orchestrator.engine.shapes import Shape
@@ -247,6 +254,7 @@ class Supervisor:
                 return
             self.heartbeat_at = now + settings.heartbeat.total_seconds()
             self.link.proved()
+            self.find_strays()
         self.rescue_dead()
         if now >= self.partitions_at:
             self.partitions_at = now + HOUR
@@ -273,6 +281,13 @@ class Supervisor:
         )
         self.registered = True
         self._complaint = ""
+
+    def find_strays(self) -> None:
+        """Find claims that were committed after their child was buried: not started."""
+        known = [child.id for child in self.nursery.children]
+        known += [dead.child_id for dead in self.dead]
+        for child_id in leases.strays(self.link.session, self.worker_id, known):
+            self.dead.append(Dead(self.worker_id, child_id, frozenset(), ""))
 
     def rescue_dead(self) -> None:
         """Take back what dead children held; what fails is tried again in its turn."""
@@ -312,6 +327,7 @@ class Supervisor:
         """Take back what is left and close the row; gives up after a few seconds."""
         deadline = monotonic() + LAST_WORDS
         signed = not self.registered
+        self.heartbeat_at = 0.0  # and look for strays
         while not signed and monotonic() < deadline:
             self.attempt(self.tend)
             if self.link.is_open and not self.dead:

@@ -180,3 +180,17 @@ def test_all_that_is_unknown_returns(lab: Lab, count: int) -> None:
     lab.main.claim(count)
     assert reconcile(lab.session, lab.main.key, []) == set()
     assert (lab.count("lease"), lab.count("queue_item")) == (0, count)
+
+
+def test_strays_are_children_that_hold_leases_and_do_not_live(lab: Lab) -> None:
+    lab.enqueue(lab.shape("one"), 4)
+    lab.main.claim(1)
+    for child_id in (2, 3):
+        sibling = lab.hand()
+        sibling.key = WorkerKey(lab.main.worker_id, child_id)
+        sibling.claim(1)
+    lab.hand().claim(1)  # another worker's
+    session, worker_id = lab.session, lab.main.worker_id
+    assert leases.strays(session, worker_id, [1, 2, 3]) == []
+    assert sorted(leases.strays(session, worker_id, [2, 7])) == [1, 3]
+    assert sorted(leases.strays(session, worker_id, [])) == [1, 2, 3]
