@@ -29,6 +29,7 @@ from orchestrator.models import (
 )
 from orchestrator.operations import RunFilter
 from orchestrator.testing import drain
+from orchestrator_ui.admin import RunAdmin
 from orchestrator_ui.feed import tokens
 from tests.ui.app import workflows
 
@@ -288,3 +289,31 @@ def test_files_are_attachments_that_no_browser_renders(admin: Client) -> None:
     assert response["Content-Type"] == "application/json"
     assert response["Content-Disposition"].startswith("attachment;")
     assert response["X-Content-Type-Options"] == "nosniff"
+
+
+def test_a_narrower_queryset_narrows_everything(
+    admin: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = workflows.echo.using(tenant="mine").enqueue("a").id
+    other = workflows.echo.using(tenant="other").enqueue("b").id
+    everything = RunAdmin.get_queryset
+    monkeypatch.setattr(
+        RunAdmin,
+        "get_queryset",
+        lambda self, request: everything(self, request).filter(tenant="mine"),
+    )
+    listing = admin.get(reverse("admin:orchestrator_run_changelist"))
+    assert [run.pk for run in listing.context["cl"].result_list] == [mine]
+    for key, status in ((mine, 200), (other, 404)):
+        page = admin.get(reverse("admin:orchestrator_run_change", args=(key,)))
+        assert page.status_code == (200 if status == 200 else 302)
+        for name, args in (
+            ("orchestrator_run_outputs", (key,)),
+            ("orchestrator_run_payload", (key, "input")),
+        ):
+            url = reverse(f"admin:{name}", args=args)
+            assert admin.get(url).status_code == status
+    url = reverse("admin:orchestrator_run_operate", args=("cancel",))
+    asked = admin.post(url, {"id": [str(mine), str(other)]})
+    assert [row.run.pk for row in asked.context["rows"]] == [mine]
+    assert admin.post(url, {"id": str(other)}).status_code == 302
