@@ -30,6 +30,7 @@ from orchestrator.engine import (
 from orchestrator.engine.faults import Fault, kind_of
 from orchestrator.engine.links import Link
 from orchestrator.engine.shapes import Shape
+from orchestrator.exceptions import DatabaseTooOld
 from orchestrator.states import WorkerStatus
 from orchestrator.worker.board import supervisor_silence
 from orchestrator.worker.child import queues_of
@@ -200,9 +201,14 @@ class Supervisor:
     # What it says to the database.
 
     def attempt(self, step: Callable[[], None]) -> None:
-        """Take a step; trouble with the database is logged and tried again."""
+        """Take a step; trouble with the database is logged and tried again.
+
+        Raises DatabaseTooOld: waiting does not help.
+        """
         try:
             step()
+        except DatabaseTooOld:
+            raise
         except Exception as error:
             kind = kind_of(error)
             if kind is Fault.SCHEMA:

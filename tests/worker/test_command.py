@@ -186,6 +186,19 @@ def test_an_old_server_is_refused_by_name(
     assert closed
 
 
+@pytest.mark.parametrize("command", ["runworker", "runscheduler"])
+def test_a_command_on_an_old_server_ends_with_a_message(
+    monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    def refuse(self: links.Link) -> bool:
+        raise DatabaseTooOld("PostgreSQL 14 is too old")
+
+    monkeypatch.setattr(links.Link, "restore", refuse)
+    declare()
+    with pytest.raises(CommandError, match="PostgreSQL 14 is too old"):
+        call_command(command)
+
+
 def test_a_server_that_cannot_be_reached_is_tried_again_later(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
