@@ -109,7 +109,7 @@ def test_a_call_with_too_many_arguments_is_refused() -> Any:
     def only_named(*, x: int) -> int:
         return x
 
-    with pytest.raises(InvalidInput, match="missing a required .*argument: 'x'"):
+    with pytest.raises(InvalidInput, match=r"missing a required .*argument: 'x'"):
         only_named.bind()  # type: ignore[call-arg]
 
 
