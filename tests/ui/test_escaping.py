@@ -180,22 +180,15 @@ def test_fragments_of_the_feed_show_it_as_text(evil_history: None) -> None:
     assert_harmless(html, "feed")
 
 
-@pytest.mark.parametrize("text", CORPUS)
-def test_what_is_asked_for_is_repeated_as_text(admin: Client, text: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["q", "workflow", "queue", "metadata", "since", "status", "window", "c"]
+)
+def test_what_is_asked_for_is_repeated_as_text(admin: Client, name: str) -> None:
     workflows.echo.enqueue()
     base = reverse("admin:orchestrator_run_changelist")
-    for name in (
-        "q",
-        "workflow",
-        "queue",
-        "metadata",
-        "since",
-        "status",
-        "window",
-        "c",
-    ):
+    for text in (EVIL, SHORT):
         response = admin.get(f"{base}?{name}={quote(text)}", follow=True)
-        assert response.status_code in (200, 400)
+        assert response.status_code == 200
         assert_harmless(response.content.decode(), name)
 
 
