@@ -27,7 +27,8 @@ WEB_SECONDS = 60
 def main() -> int:
     arguments = _parse()
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "sample_project.settings")
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    # SIGINT as well: a shell that starts us in the background leaves it ignored.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     group = Group(dict(os.environ))
     try:
