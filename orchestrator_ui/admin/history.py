@@ -50,8 +50,9 @@ class TaskRunAdmin(KeysetAdmin):
         "queue_cell",
         "generation",
         "attempts_cell",
-        "started_at",
-        "finished_at",
+        "started_cell",
+        "finished_cell",
+        "took_cell",
         "output_cell",
         "history_cell",
     )
@@ -127,6 +128,10 @@ class TaskRunAdmin(KeysetAdmin):
         placed = self._placed(task_run)
         return words.moment(places.started_at(placed))
 
+    @admin.display(description=_("Finished"))
+    def finished_cell(self, row: Any) -> str:
+        return words.moment(row.finished_at)
+
     @admin.display(description=_("Took"))
     def took_cell(self, task_run: Any) -> str:
         placed = self._placed(task_run)
@@ -196,8 +201,8 @@ class AttemptAdmin(KeysetAdmin):
         "number",
         "task_run_cell",
         "worker_cell",
-        "started_at",
-        "finished_at",
+        "started_cell",
+        "finished_cell",
         "took_cell",
         "error_cell",
         "traceback_cell",
@@ -251,21 +256,25 @@ class AttemptAdmin(KeysetAdmin):
     def started_cell(self, attempt: Any) -> str:
         return words.moment(attempt.started_at)
 
+    @admin.display(description=_("Finished"))
+    def finished_cell(self, row: Any) -> str:
+        return words.moment(row.finished_at)
+
     @admin.display(description=_("Took"))
     def took_cell(self, attempt: Any) -> str:
         return words.took(attempt.started_at, attempt.finished_at)
 
-    @admin.display(description=_("Error"), empty_value="")
-    def error_cell(self, attempt: Any) -> str | None:
+    @admin.display(description=_("Error"))
+    def error_cell(self, attempt: Any) -> str:
         if not attempt.error_type:
-            return None
+            return ""
         return clamped(f"{attempt.error_type}: {attempt.message}")
 
-    @admin.display(description=_("Traceback"), empty_value="–")
-    def traceback_cell(self, attempt: Any) -> str | None:
+    @admin.display(description=_("Traceback"))
+    def traceback_cell(self, attempt: Any) -> str:
         error = attempt.error or {}
         if not error.get("traceback"):
-            return None
+            return ""
         return format_html('<pre class="orch-pre">{}</pre>', error["traceback"])
 
 

@@ -81,11 +81,11 @@ class QueueAdmin(ReadOnlyAdmin):
     def running(self, queue: Any) -> str:
         return f"{_depth(queue).running:,}"
 
-    @admin.display(description=_("Oldest ready run"), empty_value="")
-    def oldest(self, queue: Any) -> str | None:
+    @admin.display(description=_("Oldest ready run"))
+    def oldest(self, queue: Any) -> str:
         made = _depth(queue).oldest
         if made is None:
-            return None
+            return ""
         age = words.span(timezone.now() - made)
         return format_html("{} ({})", words.moment(made), gettext("%s ago") % age)
 

@@ -54,8 +54,8 @@ class WorkerAdmin(ReadOnlyAdmin):
         "process_cell",
         "processes",
         "tasks_cell",
-        "started_at",
-        "stopped_at",
+        "started_cell",
+        "stopped_cell",
     )
 
     def get_queryset(self, request: HttpRequest) -> Any:
@@ -80,7 +80,7 @@ class WorkerAdmin(ReadOnlyAdmin):
     def slots_cell(self, worker: Any) -> str:
         busy = _state(worker).busy
         if worker.stopped_at is not None:
-            return str(worker.slots)
+            return str(gettext("%d slots") % worker.slots)
         return format_html(
             '<meter class="orch-meter" min="0" max="{}" value="{}"></meter> {}',
             max(1, worker.slots),
@@ -107,6 +107,10 @@ class WorkerAdmin(ReadOnlyAdmin):
     @admin.display(description=_("Started"))
     def started_cell(self, worker: Any) -> str:
         return words.moment(worker.started_at)
+
+    @admin.display(description=_("Stopped"))
+    def stopped_cell(self, worker: Any) -> str:
+        return words.moment(worker.stopped_at)
 
     @admin.display(description=_("Executing"))
     def executing_cell(self, worker: Any) -> str:
