@@ -168,7 +168,8 @@ def _data(
         "profile": options.profile,
         "versions": versions,
         "load": os.getloadavg(),
-        "figures": figures.data(),
+        **figures.data(),
+        "floors": report.floors_data(figures, peers.OURS),
     }
 
 

@@ -78,13 +78,16 @@ class Figures:
         return [metric for metric in METRICS if metric in self._values]
 
     def data(self) -> dict[str, Any]:
-        """For JSON: metric, peer, figures of all turns."""
+        """For JSON: the figures of all turns, and what was cut short."""
         return {
-            metric: {
-                peer: list(values.values())
-                for peer, values in self._values[metric].items()
-            }
-            for metric in self.metrics()
+            "figures": {
+                metric: {
+                    peer: list(values.values())
+                    for peer, values in self._values[metric].items()
+                }
+                for metric in self.metrics()
+            },
+            "cut_short": sorted(map(list, self._partial)),
         }
 
 
@@ -194,3 +197,17 @@ def verdicts(figures: Figures, ours: str) -> tuple[list[str], bool]:
             by = f"missed by {floor.missed_by(figure):.1%}"
             lines.append(f"  {by:15} {floor.text}: {said}")
     return lines, good
+
+
+def floors_data(figures: Figures, ours: str) -> list[dict[str, Any]]:
+    """For JSON: the floors that were measured."""
+    return [
+        {
+            "floor": floor.text,
+            "figure": figure,
+            "bound": floor.bound,
+            "reached": floor.reached(figure),
+        }
+        for floor in FLOORS
+        if (figure := floor.figure(figures, ours)) is not None
+    ]
