@@ -68,7 +68,9 @@ class Nursery:
         for child in list(self.children):
             if child.ended():
                 dead.append(self._bury(child, now))
-            elif child.stalled(settings.child_stall.total_seconds()):
+            elif not child.killed and child.stalled(
+                settings.child_stall.total_seconds()
+            ):
                 logger.error("Child %d has stalled; it is killed.", child.id)
                 child.kill()
         return dead

@@ -15,6 +15,8 @@ from orchestrator.worker import boot
 from orchestrator.worker.board import Board
 from orchestrator.worker.child import DRAIN, READY, STOP_NOW, Config
 
+LOADING = 120.0  # seconds in which a child must have loaded the project
+
 
 @dataclass(frozen=True)
 class WorkerOptions:
@@ -42,6 +44,7 @@ class Child:
         self.started_at = monotonic()
         self.ready = False
         self.draining = False
+        self.killed = False
         self.board, file = Board.create(options.slots + options.async_slots)
         self.board.beat_supervisor()
         theirs, self._orders = os.pipe()
@@ -74,7 +77,12 @@ class Child:
 
     def watch(self, selector: selectors.BaseSelector) -> None:
         """Have the loop look when it speaks, or ends."""
-        selector.register(self.answers, selectors.EVENT_READ, lambda _: self.hear())
+
+        def heard(_: object) -> None:
+            if not self.hear():
+                self.close_watch(selector)  # SIGCHLD says when it can be buried
+
+        selector.register(self.answers, selectors.EVENT_READ, heard)
 
     def close_watch(self, selector: selectors.BaseSelector) -> None:
         """The reverse of `watch`."""
@@ -86,11 +94,14 @@ class Child:
         with contextlib.suppress(OSError):
             os.write(self._orders, word)
 
-    def hear(self) -> None:
-        """Take what it has said."""
-        with contextlib.suppress(BlockingIOError):
+    def hear(self) -> bool:
+        """Take what it has said; False once it has closed its end."""
+        try:
             words = os.read(self.answers, 64)
-            self.ready = self.ready or READY in words
+        except BlockingIOError:
+            return True
+        self.ready = self.ready or READY in words
+        return bool(words)
 
     def drain(self) -> None:
         """Have it finish what it runs; one that still loads has nothing to finish."""
@@ -107,6 +118,7 @@ class Child:
 
     def kill(self) -> None:
         """End it whatever it does."""
+        self.killed = True
         with contextlib.suppress(ProcessLookupError):
             self.process.kill()
 
@@ -122,8 +134,13 @@ class Child:
         return monotonic() - self.started_at
 
     def stalled(self, after: float) -> bool:
-        """Whether its engine thread has been silent for so many seconds."""
-        return self.age > after and self.board.child_silence() > after
+        """Whether its engine thread has been silent for so many seconds.
+
+        One that still loads the project has `LOADING` at least.
+        """
+        if not self.board.has_beaten():
+            return self.age > max(after, LOADING)
+        return self.board.child_silence() > after
 
     def ended(self) -> bool:
         """Whether it has ended."""
