@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from orchestrator import options
 from orchestrator.conf import settings
@@ -66,8 +66,7 @@ def dump_metadata(metadata: Mapping[str, Any]) -> str:
     return dumps(metadata, limit=settings.max_metadata_bytes, what="Metadata")
 
 
-@dataclass(frozen=True)
-class Call(Generic[Output_co]):
+class Call(NamedTuple, Generic[Output_co]):
     """One run to be enqueued: a target bound to its input by `target.bind(…)`.
 
     `input` is JSON text.

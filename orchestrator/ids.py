@@ -75,12 +75,15 @@ def milliseconds_of(identifier: UUID) -> int:
 
 def derive(parent: UUID, kind: bytes, ordinal: int) -> UUID:
     """The id of the `ordinal`-th thing of `kind` that belongs to `parent`."""
-    number = parent.int
+    return UUID(int=_derived(parent.int, kind, ordinal))
+
+
+def _derived(number: int, kind: bytes, ordinal: int) -> int:
     digest = blake2b(
         b"%b%b:%d" % (number.to_bytes(16, "big"), kind, ordinal), digest_size=10
     ).digest()
     chance = int.from_bytes(digest, "big") & _FREE
-    return UUID(int=number & _PREFIX | _VERSION_8 | _VARIANT | chance)
+    return number & _PREFIX | _VERSION_8 | _VARIANT | chance
 
 
 def task_run_id(run_id: UUID, ordinal: int) -> UUID:
@@ -88,9 +91,19 @@ def task_run_id(run_id: UUID, ordinal: int) -> UUID:
     return derive(run_id, TASK_RUN, ordinal)
 
 
+def task_run_hex(run_id: UUID, ordinal: int) -> str:
+    """`task_run_id` in hexadecimal digits: cheaper where no UUID is needed."""
+    return "%032x" % _derived(run_id.int, TASK_RUN, ordinal)  # noqa: UP031 - fastest
+
+
 def attempt_id(task_run_id: UUID, number: int) -> UUID:
     """The id of a task run's attempt, by its number from 1."""
     return derive(task_run_id, ATTEMPT, number)
+
+
+def attempt_hex(task_run_id: UUID, number: int) -> str:
+    """`attempt_id` in hexadecimal digits: cheaper where no UUID is needed."""
+    return "%032x" % _derived(task_run_id.int, ATTEMPT, number)  # noqa: UP031 - fastest
 
 
 def definition_id(*names: str) -> int:

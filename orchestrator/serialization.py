@@ -11,8 +11,9 @@ from __future__ import annotations
 import json
 import math
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
+from json import encoder
 from types import TracebackType
 from typing import Any
 
@@ -97,9 +98,20 @@ def invalid(misfit: Misfit, *, what: str, output: bool = False) -> InvalidValue:
     return kind(f"{what}: {misfit.path} {misfit.problem}.", path=misfit.path)
 
 
-_encode = json.JSONEncoder(
-    ensure_ascii=False, check_circular=False, allow_nan=False, separators=(",", ":")
-).encode
+def _encoding() -> Callable[[Any], str]:
+    plain = json.JSONEncoder(
+        ensure_ascii=False, check_circular=False, allow_nan=False, separators=(",", ":")
+    )
+    make = getattr(encoder, "c_make_encoder", None)
+    if make is None:  # an interpreter without the accelerator
+        return plain.encode
+    # `encode` makes one of these for every value, which costs more than its use.
+    quote = encoder.encode_basestring
+    pieces = make(None, plain.default, quote, None, ":", ",", False, False, False)
+    return lambda value: "".join(pieces(value, 0))
+
+
+_encode = _encoding()
 
 
 def _check(value: Any, depth: int, bound: int) -> None:

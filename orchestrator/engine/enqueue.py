@@ -71,8 +71,8 @@ def _rows(
     return {
         "run_ids": uuids(run_ids),
         "inputs": documents(inputs),
-        "task_run_ids": uuids(
-            ids.task_run_id(run_id, task.ordinal)
+        "task_run_ids": array(
+            ids.task_run_hex(run_id, task.ordinal)
             for run_id in run_ids
             for task in tasks
         ),

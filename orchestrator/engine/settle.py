@@ -145,8 +145,8 @@ def _reports(worker_id: UUID, results: Sequence[Result]) -> dict[str, Any]:
         "high": max(run_ids),
         "task_run_ids": uuids(task_run_ids),
         "run_ids": uuids(run_ids),
-        "attempt_ids": uuids(
-            [ids.attempt_id(c.task_run_id, c.attempt) for c in claims]
+        "attempt_ids": array(
+            [ids.attempt_hex(c.task_run_id, c.attempt) for c in claims]
         ),
         "attempts": array([claim.attempt for claim in claims]),
         "outcomes": array([result.outcome.value for result in results]),
