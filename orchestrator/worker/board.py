@@ -1,9 +1,11 @@
 """The board: memory that a supervisor and one of its children share.
 
-Beats tell each that the other lives. A cell for each slot holds the id of the task run
-that it has started, and the process group that executes it where that is not the child:
-when a child dies, the supervisor still reads them, charges nobody else and leaves no
-process behind. Times are `time.monotonic_ns()`, which all processes of a machine share.
+Beats tell each that the other lives. Each slot notes the task runs that it starts, and
+the process group that executes one where that is not the child: when a child dies, the
+supervisor still reads them, charges nobody else and leaves no process behind. What has
+ended stays noted, since its result dies with the child unless it was settled; then it
+has no lease any more, and nobody asks. Times are `time.monotonic_ns()`, which all
+processes of a machine share.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from orchestrator.conf import settings
 
 HEADER = 64
 CELL = 16
+CELLS = 128  # a slot's: more than it starts between two settlings
 GROUP = 8
 EMPTY = bytes(CELL)
 
@@ -39,14 +42,15 @@ def supervisor_silence() -> float:
 
 def size(slots: int) -> int:
     """The bytes of a board."""
-    return HEADER + slots * (CELL + GROUP)
+    return HEADER + slots * (CELLS * CELL + GROUP)
 
 
 class Board:
-    """One shared page; `slots` cells, numbered from 0."""
+    """Shared memory for `slots` slots, numbered from 0."""
 
     def __init__(self, file: int, slots: int) -> None:
         self.slots = slots
+        self._turns = [0] * slots
         self.memory = mmap.mmap(file, size(slots))
 
     @classmethod
@@ -90,20 +94,17 @@ class Board:
         return self._read(_FEED_UNTIL) > time.monotonic_ns()
 
     def mark(self, slot: int, task_run_id: UUID) -> None:
-        """The slot has started this task run."""
-        start = HEADER + slot * CELL
+        """The slot has started this task run. Only the slot's own thread calls it."""
+        turn = self._turns[slot]
+        self._turns[slot] = (turn + 1) % CELLS
+        start = HEADER + (slot * CELLS + turn) * CELL
         self.memory[start : start + CELL] = task_run_id.bytes
 
-    def clear(self, slot: int) -> None:
-        """The slot has nothing started."""
-        start = HEADER + slot * CELL
-        self.memory[start : start + CELL] = EMPTY
-
-    def started(self) -> list[UUID]:
-        """What the slots had started when the child was last heard of."""
-        cells = self.memory[HEADER : HEADER + self.slots * CELL]
-        found = (cells[i : i + CELL] for i in range(0, len(cells), CELL))
-        return [UUID(bytes=cell) for cell in found if cell != EMPTY]
+    def started(self) -> set[UUID]:
+        """What the slots had started of late when the child was last heard of."""
+        cells = self.memory[HEADER : HEADER + self.slots * CELLS * CELL]
+        found = {cells[i : i + CELL] for i in range(0, len(cells), CELL)}
+        return {UUID(bytes=cell) for cell in found if cell != EMPTY}
 
     def note_group(self, slot: int, group: int) -> None:
         """The slot's task runs in this process group; 0 when it does not any more."""
@@ -115,7 +116,7 @@ class Board:
         return [group for group in found if group]
 
     def _group_offset(self, slot: int) -> int:
-        return HEADER + self.slots * CELL + slot * GROUP
+        return HEADER + self.slots * CELLS * CELL + slot * GROUP
 
     def _read(self, offset: int) -> int:
         number: int = _NUMBER.unpack_from(self.memory, offset)[0]

@@ -86,10 +86,7 @@ class Nursery:
             self.start_at = now
         else:
             logger.error(
-                "Child %d died (%s) with %d started task(s).",
-                child.id,
-                how,
-                len(started),
+                "Child %d died (%s); what it had started runs again.", child.id, how
             )
             if child.age > HEALTHY:
                 self._restarts.reset()

@@ -158,7 +158,6 @@ class Threads:
             mailbox.put(work)
 
     def _rest(self, seat: Seat, opened: list[BaseDatabaseWrapper]) -> None:
-        self._board.clear(seat.number)
         self._idle.append(seat)
         if self._line:
             # Work came between the look at the line and the word that this is idle.
@@ -259,7 +258,6 @@ class Loop:
             work.result = execute.failed(work, error)
         work.handle = None
         self._running.discard(work)
-        self._board.clear(cell)
         self._cells.append(cell)
         self.mailbox.put(work)
         if self._line:

@@ -1,10 +1,11 @@
-"""A claim whose child is dead before it commits belongs to nobody: it is found."""
+"""What a child leaves behind when it dies between two words with the database."""
 
 from __future__ import annotations
 
 import os
 import signal
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -38,8 +39,21 @@ def test_a_claim_that_commits_after_its_child_was_buried_is_returned_uncharged(
             "the child is claiming: its server process has all that it sent",
         )
         os.kill(worker.children()[0], signal.SIGKILL)
-        harness.says(worker, "died (signal SIGKILL) with 0 started")
-        tasks.chain.enqueue({"number": 1})
+        harness.says(worker, "died (signal SIGKILL)")
     assert handle.result(timeout=10) is None
     assert not Attempt.objects.filter(outcome="LOST").exists()
     harness.wait_until(lambda: not Lease.objects.exists(), "no lease is left")
+
+
+def test_a_result_that_dies_with_its_child_was_an_attempt(
+    harness: Harness, trace: Path
+) -> None:
+    harness.worker(environment={"ORCHESTRATOR_FAILPOINTS": "settle.before=kill@2"})
+    tasks.noop.enqueue().result(timeout=30)
+    assert tasks.work.enqueue(str(trace), "task").result(timeout=30) == "task"
+    assert trace.read_text().count("end task") == 2
+    attempts = Attempt.objects.filter(outcome="LOST") | Attempt.objects.filter(number=2)
+    assert list(attempts.order_by("number").values_list("outcome", flat=True)) == [
+        "LOST",
+        "COMPLETED",
+    ]
