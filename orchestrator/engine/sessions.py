@@ -264,7 +264,11 @@ def connect(*, listen: bool = False, **overrides: Any) -> psycopg.Connection[Any
     params = {**DEFAULT_PARAMETERS, **params, **overrides}
     connection = psycopg.connect(**params, autocommit=True)
     connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
-    connection.prepare_threshold = 0 if settings.prepared_statements else None
+    if not settings.prepared_statements:
+        # A pooler sits in between: what is set here would reach whoever comes next.
+        connection.prepare_threshold = None
+        return connection
+    connection.prepare_threshold = 0
     for name, value in SESSION_SETTINGS.items():
         connection.execute("SELECT set_config(%s, %s, false)", (name, value))
     return connection

@@ -219,7 +219,10 @@ def test_prepared_statements_can_be_switched_off(lab: Lab) -> None:
             for _ in range(10):
                 session.fetch(b"SELECT %(n)s::int", {"n": 1})
             rows = session.fetch(b"SELECT name FROM pg_prepared_statements", {})
+            (timeout,) = session.fetch(b"SHOW statement_timeout", {})
     assert rows == []
+    # Nothing is left on a pooler's connection for whoever has it next.
+    assert timeout == ("0",)
 
 
 def test_a_workers_statements_are_prepared_once(lab: Lab) -> None:
