@@ -41,11 +41,11 @@ types: $(VENV)/.dev ## mypy --strict
 acceptance: $(VENV)/.test ## Real workers and schedulers, killed and frozen
 	$(BIN)/python -m pytest -m acceptance $(ARGS)
 
-soak: $(VENV)/.test ## Random kills under load, for SOAK_SECONDS (180)
-	SOAK_SECONDS=$${SOAK_SECONDS:-180} $(BIN)/python -m pytest -m chaos -s $(ARGS)
+soak: $(VENV)/.test ## Random kills under load, for MINUTES (3); ARGS="--seed 7"
+	$(BIN)/python -m tests.chaos.soak --minutes $(or $(MINUTES),3) $(ARGS)
 
-chaos: $(VENV)/.test ## The same as soak, for 60 seconds
-	SOAK_SECONDS=$${SOAK_SECONDS:-60} $(BIN)/python -m pytest -m chaos $(ARGS)
+chaos: $(VENV)/.test ## The same as soak, for one minute
+	$(BIN)/python -m tests.chaos.soak --minutes $(or $(MINUTES),1) $(ARGS)
 
 browser: $(VENV)/.dev ## Journeys in a real browser (Debian's chromium, or CHROMIUM)
 	$(BIN)/python -m pytest -m browser $(ARGS)
