@@ -103,4 +103,4 @@ SET status = 'CANCELLED', status_reason = %(reason)s::text,
 FROM unnest(%(run_ids)s::uuid[]) AS ended (id)
 LEFT JOIN open_run ON open_run.run_id = ended.id
 LEFT JOIN cut ON cut.run_id = ended.id
-WHERE run.id = ended.id AND run.status IS NULL
+WHERE run.id = ended.id AND run.id = ANY (%(run_ids)s::uuid[]) AND run.status IS NULL

@@ -29,10 +29,12 @@ WHERE due.run_id IN (SELECT locked.id FROM locked)
 -- Locks:  deadlines, then queue items: it waits for a claim that takes one.
 -- Rows:   one for each deadline that is over: its task run id, then Held (leases.py)
 --         where it was still queued, else nulls.
+--
+-- IS TRUE keeps the index of times out: all that is over would be read for each batch.
 WITH over AS (
     DELETE FROM orchestrator_deadline AS deadline
     WHERE deadline.task_run_id = ANY (%(task_run_ids)s::uuid[])
-      AND deadline.expires_at <= orchestrator_now()
+      AND (deadline.expires_at <= orchestrator_now()) IS TRUE
     RETURNING deadline.task_run_id
 ), place AS MATERIALIZED (
     SELECT task_run.queue_id, task_run.lane, task_run.position

@@ -88,8 +88,7 @@ def calendar(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Iterator[Calendar]:
     connection.execute(f"DROP TABLE {TABLE}".encode())
 
 
-def day(text: str) -> date:
-    return date.fromisoformat(text)
+day = date.fromisoformat
 
 
 def test_the_first_one_has_no_beginning_and_the_rest_follow(

@@ -188,6 +188,18 @@ def test_a_worker_without_a_heartbeat_is_lost(lab: Lab) -> None:
     assert not workers.heartbeat(dead.session, dead.worker_id)
 
 
+def test_silence_while_the_server_was_down_loses_nobody(lab: Lab) -> None:
+    hand = lab.hand().sign_up()
+    lab.rows("UPDATE orchestrator_worker SET heartbeat_at = '2020-01-01' RETURNING id")
+    up = lab.value("SELECT clock_timestamp() - pg_postmaster_start_time()")
+    with override_settings(ORCHESTRATOR={"LOST_AFTER": up + timedelta(seconds=60)}):
+        assert rescue.find_lost(lab.session) == []
+        assert status(lab, hand) == "ACTIVE"
+        lab.main.travel(seconds=61)
+        rescue.find_lost(lab.session)
+    assert status(lab, hand) == "LOST"
+
+
 def test_a_lost_worker_is_found_until_it_holds_nothing(lab: Lab) -> None:
     """Level-triggered: a rescue that failed half-way is done again (F11)."""
     lab.enqueue(lab.shape("one"), 2)
