@@ -2,6 +2,7 @@
 -- Params: lost_after float8 (seconds); run_ids uuid[].
 
 -- step: declare
+-- Nobody could be heard while the server was down: silence begins with its start.
 -- Locks:  the Worker rows, SKIP LOCKED.
 -- Rows:   the workers that are lost from now on.
 UPDATE orchestrator_worker
@@ -10,7 +11,8 @@ WHERE id IN (
     SELECT id
     FROM orchestrator_worker
     WHERE stopped_at IS NULL AND status IN ('ACTIVE', 'DRAINING', 'PAUSED')
-      AND heartbeat_at < orchestrator_now() - %(lost_after)s::float8 * interval '1 second'
+      AND greatest(heartbeat_at, pg_postmaster_start_time())
+          < orchestrator_now() - %(lost_after)s::float8 * interval '1 second'
     FOR UPDATE SKIP LOCKED
 )
 RETURNING id

@@ -10,6 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from django.test import override_settings
 from django.utils import timezone
 from psycopg import errors
 
@@ -217,5 +218,10 @@ def test_workers_that_are_silent_are_declared_lost(scheduler: Scheduler) -> None
         heartbeat_at=long_ago,
         started_at=long_ago,
     )
-    one_round(scheduler)
+    # For longer than the server of the tests is up, too.
+    moment = timedelta(milliseconds=1)
+    with override_settings(
+        ORCHESTRATOR={"HEARTBEAT": moment, "LOST_AFTER": 9 * moment}
+    ):
+        one_round(scheduler)
     assert Worker.objects.get().status == "LOST"
