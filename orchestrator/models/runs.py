@@ -16,13 +16,18 @@ from django.db import models
 from orchestrator import ids
 from orchestrator.models.definitions import WorkflowVersion
 from orchestrator.models.fields import NotEmpty, reference
-from orchestrator.models.live import DelayedItem, Lease, OpenRun, QueueItem, Wait
+from orchestrator.models.live import DelayedItem, Lease, QueueItem
+from orchestrator.models.statuses import (
+    run_is,
+    run_status,
+    task_run_is,
+    task_run_status,
+)
 from orchestrator.states import (
     TERMINAL_RUN,
     TERMINAL_TASK_RUN,
     AttemptOutcome,
     RunStatus,
-    TaskRunStatus,
 )
 
 
@@ -33,21 +38,12 @@ class RunQuerySet(models.QuerySet["Run"]):
         """Those whose status is one of `statuses`, live ones included."""
         wanted = models.Q(pk__in=[])
         for status in statuses:
-            wanted |= _run_status(status)
+            wanted |= run_is(status)
         return self.filter(wanted)
 
     def with_live_status(self) -> RunQuerySet:
         """Read `status` along with the rows, at no further query a row."""
-        return self.annotate(
-            live_status=models.Case(
-                models.When(
-                    outcome_status__isnull=False, then=models.F("outcome_status")
-                ),
-                models.When(_begun(), then=models.Value(RunStatus.RUNNING.value)),
-                default=models.Value(RunStatus.QUEUED.value),
-                output_field=models.CharField(),
-            )
-        )
+        return self.annotate(live_status=run_status())
 
     def unfinished(self) -> RunQuerySet:
         """Those that have not ended."""
@@ -56,20 +52,6 @@ class RunQuerySet(models.QuerySet["Run"]):
     def metadata_contains(self, pairs: dict[str, Any]) -> RunQuerySet:
         """Those whose metadata has all of `pairs`, by the metadata index."""
         return self.filter(NotEmpty("metadata"), metadata__contains=pairs)
-
-
-def _begun() -> models.Q:
-    return models.Q(pk__in=Lease.objects.values("run_id")) | models.Q(
-        pk__in=OpenRun.objects.filter(started_at__isnull=False).values("run_id")
-    )
-
-
-def _run_status(status: str) -> models.Q:
-    if status in TERMINAL_RUN:
-        return models.Q(outcome_status=status)
-    unfinished = models.Q(outcome_status__isnull=True)
-    begun = _begun()
-    return unfinished & (begun if status == RunStatus.RUNNING else ~begun)
 
 
 class Run(models.Model):
@@ -152,9 +134,9 @@ class Run(models.Model):
             return self.outcome_status
         live = getattr(self, "live_status", None)
         if live is None:
-            begun = type(self).objects.filter(_begun(), pk=self.pk).exists()
-            live = RunStatus.RUNNING.value if begun else RunStatus.QUEUED.value
-        return live
+            row = type(self).objects.with_live_status().get(pk=self.pk)
+            live = vars(row)["live_status"]
+        return str(live)
 
     def task_runs(self) -> TaskRunQuerySet:
         """Its task runs in the order of the workflow, found by computed keys."""
@@ -172,57 +154,12 @@ class TaskRunQuerySet(models.QuerySet["TaskRun"]):
         """Those whose status is one of `statuses`, live ones included."""
         wanted = models.Q(pk__in=[])
         for status in statuses:
-            if status in TERMINAL_TASK_RUN:
-                wanted |= models.Q(outcome_status=status)
-            else:
-                wanted |= models.Q(outcome_status__isnull=True) & _place(status)
+            wanted |= task_run_is(status)
         return self.filter(wanted)
 
     def with_live_status(self) -> TaskRunQuerySet:
         """Read `status` along with the rows, at no further query a row."""
-        places = [
-            models.When(_place(status), then=models.Value(status.value))
-            for status in _PLACES
-        ]
-        return self.annotate(
-            live_status=models.Case(
-                models.When(
-                    outcome_status__isnull=False, then=models.F("outcome_status")
-                ),
-                *places,
-                default=models.Value(TaskRunStatus.QUEUED.value),
-                output_field=models.CharField(),
-            )
-        )
-
-
-_PLACES = (
-    TaskRunStatus.RUNNING,
-    TaskRunStatus.PENDING,
-    TaskRunStatus.SCHEDULED,
-    TaskRunStatus.BACKOFF,
-)
-
-
-def _place(status: str) -> models.Q:
-    """Those held by the live table that `status` stands for."""
-    by_key = {"task_run_id": models.OuterRef("pk")}
-    match status:
-        case TaskRunStatus.RUNNING:
-            return models.Q(models.Exists(Lease.objects.filter(**by_key)))
-        case TaskRunStatus.PENDING:
-            return models.Q(models.Exists(Wait.objects.filter(**by_key)))
-        case TaskRunStatus.SCHEDULED | TaskRunStatus.BACKOFF:
-            return models.Q(
-                models.Exists(DelayedItem.objects.filter(**by_key, status=status))
-            )
-        case TaskRunStatus.QUEUED:
-            elsewhere = models.Q()
-            for place in _PLACES:
-                elsewhere |= _place(place)
-            return ~elsewhere
-        case _:
-            return models.Q(pk__in=[])
+        return self.annotate(live_status=task_run_status())
 
 
 class TaskRun(models.Model):
