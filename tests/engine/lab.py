@@ -188,6 +188,10 @@ class Lab:
         [run_id] = self.enqueue(shape, 1, **options)
         return run_id
 
+    def renew(self) -> None:
+        """Go on with another connection, where the one at hand may be broken."""
+        self.main = self.hand()
+
     def forget(self) -> None:
         """Delete all rows but definitions, behind the guards' back."""
         connection = self.main.connection

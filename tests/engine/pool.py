@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any
 
 import psycopg
-from psycopg.pq import TransactionStatus
+from psycopg.pq import PipelineStatus, TransactionStatus
 
 from orchestrator.engine import sessions
 
@@ -27,6 +27,13 @@ ROWS = (
 )
 
 
+USUAL = """
+    SELECT set_config('orchestrator.now', '', false),
+        set_config('lock_timeout', '10s', false),
+        set_config('deadlock_timeout', '1s', false)
+"""
+
+
 class Pool:
     """Connections of the engine's kind that are used by one test after the other."""
 
@@ -40,15 +47,17 @@ class Pool:
         return sessions.connect(application_name="orchestrator-lab")
 
     def give_back(self, connections: Iterable[psycopg.Connection[Any]]) -> None:
-        """Keep those that are whole, with the clock set right."""
+        """Keep those that are whole, with the settings that they had."""
         for connection in connections:
-            if connection.closed or connection.broken:
-                continue
-            if connection.info.transaction_status is not TransactionStatus.IDLE:
+            whole = (
+                connection.info.transaction_status is TransactionStatus.IDLE
+                and connection.info.pipeline_status is PipelineStatus.OFF
+            )
+            if whole and not connection.closed:
+                connection.execute(USUAL)
+                self.free.append(connection)
+            else:
                 connection.close()
-                continue
-            connection.execute("SELECT set_config('orchestrator.now', '', false)")
-            self.free.append(connection)
 
     def close(self) -> None:
         for connection in self.free:

@@ -148,8 +148,6 @@ def test_two_verbs_never_deadlock(lab: Lab, pair: tuple[str, str]) -> None:
                 wait_until_blocked(probe, hand.connection, unless=thread)
         for thread in running:
             thread.result()
-    for hand in (first, second):
-        hand.connection.execute("SET deadlock_timeout = '1s'")
 
 
 def test_all_verbs_at_once_never_deadlock(lab: Lab) -> None:
@@ -167,7 +165,6 @@ def test_all_verbs_at_once_never_deadlock(lab: Lab) -> None:
                 thread.result()
             assert lab.violations() == []
             for hand in hands.values():
-                hand.connection.execute("SET deadlock_timeout = '1s'")
                 lab.connections.remove(hand.connection)
                 lab.pool.give_back([hand.connection])
             lab.forget()
@@ -200,5 +197,3 @@ def test_the_lock_order_is_the_one_that_is_written_down(lab: Lab) -> None:
         except psycopg.errors.DeadlockDetected as error:
             errors.append(error)
     assert len(errors) == 1
-    for hand in hands:
-        hand.connection.execute("SET deadlock_timeout = '1s'")
