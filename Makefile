@@ -44,8 +44,9 @@ acceptance: $(VENV)/.test ## Real workers and schedulers, killed and frozen
 soak: $(VENV)/.test ## Random kills under load, for MINUTES (3); ARGS="--seed 7"
 	$(BIN)/python -m tests.chaos.soak --minutes $(or $(MINUTES),3) $(ARGS)
 
-chaos: $(VENV)/.test ## The same as soak, for one minute
+chaos: $(VENV)/.test ## The same for one minute, then a crash at each failpoint
 	$(BIN)/python -m tests.chaos.soak --minutes $(or $(MINUTES),1) $(ARGS)
+	$(BIN)/python -m pytest -m chaos
 
 browser: $(VENV)/.dev ## Journeys in a real browser (Debian's chromium, or CHROMIUM)
 	$(BIN)/python -m pytest -m browser $(ARGS)
