@@ -204,7 +204,9 @@ class Harness:
             if process.running:
                 with contextlib.suppress(OSError):
                     process.thaw()
+                # Not SIGQUIT alone, which a shell's background jobs ignore.
                 process.signal(signal.SIGQUIT)
+                process.signal(signal.SIGTERM)
         for process in self.processes:
             with contextlib.suppress(AssertionError):
                 process.wait(10)

@@ -152,7 +152,7 @@ def test_every_connection_is_cut_again_and_again(harness: Harness, trace: Path) 
 
 def _wait_for(harness: Harness, number: int) -> None:
     harness.wait_until(
-        lambda: _completed() >= number, f"{number} are completed", timeout=60
+        lambda: _completed() >= number, f"{number} are completed", timeout=120
     )
 
 
