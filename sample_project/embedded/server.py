@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import hashlib
 import os
 import shutil
 import socket
@@ -15,7 +14,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 
-from sample_project.embedded import binaries
+from sample_project.embedded import binaries, elsewhere
 from sample_project.embedded.account import Account
 from sample_project.embedded.locks import UserLock, starting, starting_if_free
 
@@ -43,13 +42,9 @@ def socket_directory(directory: Path) -> Path:
     Short, because a socket's path is limited to 108 bytes, and the same for every
     process of one user, whatever its TMPDIR says.
     """
-    digest = _digest(directory)
+    digest = elsewhere.digest(directory)
     parent = Path("/tmp") if Path("/tmp").is_dir() else Path(tempfile.gettempdir())
     return parent / f"orchestrator-pg-{os.geteuid()}-{digest}"
-
-
-def _digest(directory: Path) -> str:
-    return hashlib.sha256(str(directory.absolute()).encode()).hexdigest()[:10]
 
 
 class EmbeddedServer:
@@ -154,10 +149,7 @@ class EmbeddedServer:
         root.chmod(root.stat().st_mode | 0o011)
         if self.account.can_execute(root):
             return root
-        elsewhere = Path("/var/tmp", f"orchestrator-pg-data-{_digest(root)}")
-        elsewhere.mkdir(mode=0o711, exist_ok=True)
-        self._refuse_strangers(elsewhere)
-        return elsewhere
+        return elsewhere.place(root)
 
     def _refuse_strangers(self, path: Path) -> None:
         owner = path.lstat().st_uid

@@ -7,19 +7,28 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import psycopg
 import pytest
 
 from sample_project import embedded
-from sample_project.embedded import EmbeddedServer, binaries
+from sample_project.embedded import EmbeddedServer, binaries, elsewhere
 from sample_project.embedded.account import Account
 from sample_project.embedded.base import DatabaseWrapper
+from sample_project.embedded.locks import UserLock
 from sample_project.embedded.server import EmbeddedServerError, socket_directory
 
 ROOT = Path(__file__).resolve().parents[2]
+
+SWEEP = """
+import sys
+from pathlib import Path
+from sample_project.embedded import elsewhere
+elsewhere.PARENT = Path(sys.argv[1])
+elsewhere.sweep()
+"""
 
 
 class User:
@@ -239,6 +248,22 @@ def test_data_below_a_private_home_are_kept_where_the_account_reaches_them(
         server.release()
         server.remove()
     assert not server.root.exists()
+
+
+def test_data_kept_for_a_temporary_directory_go_when_it_has_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(elsewhere, "PARENT", tmp_path)
+    gone, there, used = (tmp_path / name for name in ("gone", "there", "used"))
+    there.mkdir()
+    kept = {asked: elsewhere.place(asked) for asked in (gone, there, used)}
+    with closing(UserLock(kept[used])):
+        subprocess.run(
+            [sys.executable, "-c", SWEEP, str(tmp_path)], cwd=ROOT, check=True
+        )
+    assert not kept[gone].exists()
+    assert kept[there].exists()
+    assert kept[used].exists()
 
 
 def test_programs_that_the_account_cannot_run_are_copied(tmp_path: Path) -> None:
