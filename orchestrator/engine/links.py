@@ -9,6 +9,7 @@ from typing import Any
 
 import psycopg
 
+from orchestrator.conf import settings
 from orchestrator.engine import sessions
 from orchestrator.engine.faults import Backoff
 from orchestrator.exceptions import DatabaseTooOld
@@ -31,7 +32,9 @@ class Link:
         self.listen = listen
         self.connection: psycopg.Connection[Any] | None = None
         self._session: sessions.WorkerSession | None = None
-        self._backoff = Backoff(0.1, 3.0)
+        # Often enough to be back before a scheduler takes the silence for a death.
+        longest = min(3.0, settings.lost_after.total_seconds() / 6)
+        self._backoff = Backoff(min(0.1, longest), longest)
         self._retry_at = 0.0
         self._silent_since: float | None = None
 

@@ -59,6 +59,7 @@ def harness(own_server: embedded.EmbeddedServer, tmp_path: Path) -> Iterator[Har
 def test_postgres_restarts_in_the_middle_of_the_load(
     own_server: embedded.EmbeddedServer, harness: Harness, trace: Path, mode: str
 ) -> None:
+    harness.options["LOST_AFTER"] = 15.0  # a server may take a while to recover
     scheduler = harness.scheduler()
     worker = harness.worker("--processes", "2")
     calls = [tasks.work.bind(str(trace), f"t{n}", 0.005) for n in range(2000)]
