@@ -266,6 +266,11 @@ class Lab:
         rows = self.rows(PLACES, *[run_id] * 4)
         return dict(rows)
 
+    def task_statuses(self, run_id: UUID) -> dict[str, str | None]:
+        """By task name, what each task run is now: its outcome, or its place."""
+        ended = {k: v for k, v in self.statuses(run_id).items() if v is not None}
+        return {**ended, **{k: STATUS_OF[v] for k, v in self.places(run_id).items()}}
+
     def task_run(self, run_id: UUID, ordinal: int = 0) -> dict[str, Any]:
         return self._row("task_run", ids.task_run_id(run_id, ordinal))
 
@@ -306,3 +311,11 @@ PLACES = """
     ) AS place
     JOIN orchestrator_task AS task ON task.id = place.task_id
 """
+
+STATUS_OF = {
+    "queued": "QUEUED",
+    "scheduled": "SCHEDULED",
+    "backoff": "BACKOFF",
+    "leased": "RUNNING",
+    "pending": "PENDING",
+}
