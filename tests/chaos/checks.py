@@ -222,8 +222,10 @@ CONNECTION_TROUBLE = re.compile(
 )
 TRACEBACK = "Traceback (most recent call last):"
 
+# A process that is frozen inside a transaction holds its locks; who waits tries again.
 EXPECTED_SERVER_ERRORS = re.compile(
     r"FATAL:  (the database system is|terminating connection|connection to client lost)"
+    r"|ERROR:  canceling statement due to lock timeout"
 )
 
 

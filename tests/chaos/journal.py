@@ -47,6 +47,11 @@ def _sleeps(random: Random, number: int) -> tuple[Any, ...]:
     return (random.uniform(0, 1.0 if long else 0.1), random.uniform(0, 0.1))
 
 
+def _long(random: Random, number: int) -> tuple[Any, ...]:
+    """Longer than a lease lasts without a heartbeat, mostly."""
+    return (random.uniform(0, 1), random.uniform(2, 5))
+
+
 def _alone(random: Random, number: int) -> tuple[Any, ...]:
     return (random.uniform(0, 0.2),)
 
@@ -68,6 +73,8 @@ KINDS = {
     "anoop": Kind(tasks.anoop, _none, COMPLETED, 15),
     "effect": Kind(tasks.effect, _sleeps, COMPLETED, 15, 1),
     "aeffect": Kind(tasks.aeffect, _sleeps, COMPLETED, 10, 1),
+    "long": Kind(tasks.effect, _long, COMPLETED, 2, 1, many=False),
+    "along": Kind(tasks.aeffect, _long, COMPLETED, 8, 1, many=False),
     "alone": Kind(tasks.alone, _alone, COMPLETED, 3, 1, many=False),
     "diamond": Kind(tasks.diamond, _number, COMPLETED, 10, 2),
     "chain": Kind(tasks.chain, _number, COMPLETED, 8, 1),

@@ -58,6 +58,7 @@ class Role:
     armed: str = ""
     start_at: float = 0.0
     frozen_until: float | None = None
+    thawing: bool = False  # its children go on already
     ends_by: float | None = None  # it was told to end, by then
     excused: bool = False  # it was killed
     wanted: bool = True  # it is started again when it has ended
@@ -116,7 +117,7 @@ class Rig:
         environment = {**self.environment(), "ORCHESTRATOR_FAILPOINTS": role.armed}
         role.process = self.harness.manage(*role.arguments, environment=environment)
         role.frozen_until = role.ends_by = None
-        role.excused = False
+        role.excused = role.thawing = False
         self.note(f"start {role.name}", role.process.pid, role.armed)
 
     def kill(self, role: Role) -> None:
@@ -161,13 +162,22 @@ class Rig:
             role.process = None
             role.start_at = now + self.random.uniform(0.0, 1.0)
         elif role.frozen_until is not None and now >= role.frozen_until:
-            with contextlib.suppress(ProcessLookupError):
-                process.thaw()
-            role.frozen_until = None
-            self.note(f"thaw {role.name}", process.pid)
+            self._thaw(role, process, now)
         elif role.ends_by is not None and now >= role.ends_by:
             self.trouble(f"{role.name} ({process.pid}) has not ended on SIGTERM.")
             self.kill(role)
+
+    def _thaw(self, role: Role, process: Process, now: float) -> None:
+        """Children first, a while before their supervisor learns that it was lost."""
+        children = [] if role.thawing else process.children()
+        for pid in children or [process.pid]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+        if children:
+            role.frozen_until, role.thawing = now + self.random.uniform(0, 1), True
+        else:
+            role.frozen_until, role.thawing = None, False
+            self.note(f"thaw {role.name}", process.pid)
 
     def _ended(self, role: Role, process: Process) -> None:
         code = process.popen.returncode
@@ -182,7 +192,11 @@ class Rig:
 
     def _let_go_on(self, now: float) -> None:
         """Let go on what is frozen on its own: a child, or whom a failpoint froze."""
-        ours = {r.process.pid for r in self.roles if r.frozen_until and r.process}
+        ours = {
+            role.process.pid
+            for role in self.roles
+            if role.process and role.frozen_until is not None
+        }
         halted = {
             pid
             for pid, state, parent in self.family()
