@@ -125,9 +125,10 @@ def run_sync(work: Work) -> Result:
         output = definition.encode_output(definition.invoke(ctx))
     except BaseException as error:
         return failed(work, error)
-    if work.timed_out:
+    finished = monotonic()
+    if work.timed_out or overran(work, finished):
         return timed_out(work)
-    return Result(work.claim, COMPLETED, started, monotonic(), output)
+    return Result(work.claim, COMPLETED, started, finished, output)
 
 
 async def run_async(work: Work) -> Result:
@@ -151,9 +152,15 @@ async def run_async(work: Work) -> Result:
     finally:
         if expiry is not None:
             expiry.cancel()
-    if work.timed_out:
+    finished = monotonic()
+    if work.timed_out or overran(work, finished):
         return timed_out(work)
-    return Result(work.claim, COMPLETED, started, monotonic(), output)
+    return Result(work.claim, COMPLETED, started, finished, output)
+
+
+def overran(work: Work, now: float) -> bool:
+    """Whether the time is over, if nobody noticed: the machine may have been asleep."""
+    return work.timeout is not None and now - work.started > work.timeout
 
 
 def _expire(work: Work, task: asyncio.Task[Any] | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -219,6 +220,21 @@ def test_a_result_that_comes_after_the_timeout_does_not_count(
         return "never"
 
     result = asyncio.run(execute.run_async(make_work(swallows)))
+    assert result.outcome is AttemptOutcome.TIMED_OUT
+    assert result.output is None
+
+
+def test_a_sync_task_that_took_too_long_is_timed_out_though_nobody_looked(
+    make_work: MakeWork,
+) -> None:
+    """The engine thread may have slept as well: a frozen process, a suspended host."""
+
+    @task(execution_timeout=timedelta(seconds=0.01))
+    def oversleeps() -> str:
+        time.sleep(0.02)
+        return "too late"
+
+    result = execute.run_sync(make_work(oversleeps))
     assert result.outcome is AttemptOutcome.TIMED_OUT
     assert result.output is None
 
