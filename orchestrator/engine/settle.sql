@@ -12,6 +12,9 @@
 -- The fence is the deletion of the lease by task run, attempt and worker. What it does
 -- not return has no effect anywhere.
 --
+-- A text that is not one JSON value but several would shift those of its neighbours:
+-- there are more values than attempts then, and the last step divides by zero.
+--
 -- Two predicates are written so that no index matches them, since a plan may be made
 -- while a table is empty: the worker's (IS NOT DISTINCT FROM), or all leases of the
 -- worker would be read, and the run's (coalesce), or all open runs would be.
@@ -76,7 +79,9 @@ SELECT
     (SELECT count(*) FROM accepted),
     ARRAY(SELECT run_id FROM report WHERE run_id NOT IN (SELECT id FROM locked)),
     CASE
-        WHEN (SELECT count(*) FROM accepted) < (SELECT count(*) FROM report)
+        WHEN (SELECT count(*) FROM accepted) < (
+            SELECT count(*) / (count(task_run_id) = count(*))::int FROM report
+        )
         THEN ARRAY(SELECT attempt_id FROM accepted)
     END,
     NULL::bigint[]
@@ -284,7 +289,9 @@ SELECT
     (SELECT count(*) FROM accepted),
     ARRAY(SELECT run_id FROM report WHERE run_id NOT IN (SELECT id FROM locked)),
     CASE
-        WHEN (SELECT count(*) FROM accepted) < (SELECT count(*) FROM report)
+        WHEN (SELECT count(*) FROM accepted) < (
+            SELECT count(*) / (count(task_run_id) = count(*))::int FROM report
+        )
         THEN ARRAY(SELECT attempt_id FROM accepted)
     END,
     ARRAY(SELECT DISTINCT queue_id FROM queued)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import psycopg
 import pytest
 from django.db import transaction
 
@@ -99,6 +100,16 @@ def test_many_fail_together_where_one_input_is_no_json(lab: Lab) -> None:
     texts = ["1"] * 2_400 + ["{"]
     with pytest.raises(Exception, match="json"):
         lab.enqueue(shape, texts)
+    assert counts(lab) == {}
+
+
+@pytest.mark.parametrize("text", ["1, 2", "1], [2", "", "{"])
+def test_an_input_that_is_not_one_json_value_is_refused(lab: Lab, text: str) -> None:
+    """It would shift the inputs of the runs beside it."""
+    shape = lab.shape("one")
+    for texts in ([text], ["1", text, "3"], ["1"] * 600 + [text]):
+        with pytest.raises(psycopg.Error):
+            lab.enqueue(shape, texts)
     assert counts(lab) == {}
 
 

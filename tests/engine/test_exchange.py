@@ -18,9 +18,12 @@ from tests.engine.lab import AT_ONCE, LATER, Lab, task
 POISON = {
     "a NUL in the output": {"output": '"\\u0000"'},
     "an output that is no JSON": {"output": "{"},
+    "an output that is two": {"output": "1, 2"},
+    "an output that breaks out": {"output": "1], [2"},
     "a lone surrogate in the output": {"output": '"\\ud800"'},
     "a NUL in the error": {"error": '{"message": "\\u0000"}'},
     "an error that is no JSON": {"error": "oops"},
+    "an error that is two": {"error": "{}, {}"},
     "a NUL in the reason": {"reason": "a\0b"},
     "a surrogate in the reason": {"reason": "a\ud800b"},
     "a time beyond the calendar": {"started": -1e15},

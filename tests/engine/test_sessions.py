@@ -256,6 +256,29 @@ def test_djangos_broken_transaction_is_not_used_any_more(lab: Lab) -> None:
             session.fetch(b"SELECT 1", {})
 
 
+def test_djangos_stream_is_taken_back_as_a_whole_and_harms_nothing(lab: Lab) -> None:
+    session = sessions.django_session()
+    first = b"CREATE TEMPORARY TABLE streamed (text text) ON COMMIT DROP"
+    insert = b"INSERT INTO streamed VALUES (%(text)s)"
+    session.fetch(first, {})
+    with session.stream():
+        for text in "ab":
+            session.send(insert, {"text": text})
+    with pytest.raises(DataError):
+        stream_and_fail(session, insert)
+    with rolled_back(session.stream()):
+        session.send(insert, {"text": "d"})
+    rows = session.fetch(b"SELECT text FROM streamed ORDER BY text", {})
+    assert rows == [("a",), ("b",)]
+
+
+def stream_and_fail(session: sessions.DjangoSession, insert: bytes) -> None:
+    with session.stream():
+        session.send(insert, {"text": "c"})
+        session.send(BROKEN, {"zero": 0})
+        session.send(insert, {"text": "c"})
+
+
 def test_django_itself_prepares_nothing_because_of_us(lab: Lab) -> None:
     session = sessions.django_session()
     session.fetch(b"SELECT %(n)s::int", {"n": 1})
