@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from json import encoder
 from types import TracebackType
@@ -85,6 +85,21 @@ def dumps(value: object, *, limit: int, what: str, sanitise: bool = False) -> st
         )
         raise invalid(Misfit(problem), what=what, output=sanitise)
     return text
+
+
+def plain_text(values: Sequence[int | str]) -> str | None:
+    """What `dumps` makes of ints and ASCII strings; None where it would refuse one.
+
+    Its size is the caller's to check.
+    """
+    bound = _bound()
+    for value in values:
+        if type(value) is str:
+            if "\0" in value or not value.isascii():
+                return None
+        elif not -bound < int(value) < bound:
+            return None
+    return _encode(values)
 
 
 def loads(text: str) -> Any:

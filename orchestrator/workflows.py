@@ -208,6 +208,11 @@ class WorkflowDefinition(WorkflowTarget[Input]):
 
     def encode_input(self, input: Any = MISSING) -> str:
         """The input as JSON text; raises InvalidInput with the path."""
+        limit = settings.max_input_bytes
+        if self.input_codec is not None:
+            text = self.input_codec.shortcut(input)
+            if text is not None and len(text) <= limit:
+                return text
         what = f"Input of {self.name}"
         if self.input_codec is None:
             if input is not MISSING and input is not None:
@@ -221,7 +226,7 @@ class WorkflowDefinition(WorkflowTarget[Input]):
             plain = self.input_codec.encode(input)
         except Misfit as misfit:
             raise invalid(misfit, what=what) from None
-        return dumps(plain, limit=settings.max_input_bytes, what=what)
+        return dumps(plain, limit=limit, what=what)
 
 
 @overload

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from orchestrator.codecs.base import Codec, Convert, Lookup, hints, wrong
 from orchestrator.exceptions import InvalidDefinition
-from orchestrator.serialization import Misfit
+from orchestrator.serialization import Misfit, plain_text
 
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 _POSITIONAL = (
@@ -87,6 +87,25 @@ class _Signature:
             for parameter in self.parameters
         }
 
+    @cached_property
+    def _exact(self) -> tuple[type, ...] | None:
+        """The types of a call's arguments, where they are of JSON's own and no more."""
+        types = hints(self.function)
+        wanted = [types.get(parameter.name, Any) for parameter in self.parameters]
+        if all(kind is int or kind is str or kind is bool for kind in wanted):
+            return tuple(wanted)
+        return None
+
+    def shortcut(self, value: Any) -> str | None:
+        """The text of nearly all calls: positional ints and strings, as declared."""
+        if not isinstance(value, Arguments):
+            return None
+        args = value.args
+        if value.kwargs or tuple(map(type, args)) != self._exact:
+            return None
+        text = plain_text(args)
+        return None if text is None else f'{{"args":{text},"kwargs":{{}}}}'
+
     def encode(self, value: Any) -> dict[str, Any]:
         if not isinstance(value, Arguments):
             raise wrong("made by the task's own bind()", value)
@@ -155,4 +174,5 @@ def arguments_codec(
         members.encode,
         members.decode,
         members.parts,
+        members.shortcut,
     )

@@ -19,6 +19,8 @@ class Codec:
 
     `kinds` are the kinds of JSON that its values become, by which a union tells its
     members apart; empty where that may be any. `parts` gives the codecs inside it.
+    `shortcut` gives the JSON text of a value that is surely fine, and None where one
+    has to look closer.
     """
 
     name: str
@@ -26,6 +28,7 @@ class Codec:
     encode: Convert
     decode: Convert
     parts: Callable[[], Iterable[Codec]] = tuple
+    shortcut: Callable[[Any], str | None] = lambda value: None
 
 
 Lookup = Callable[[Any], Codec]

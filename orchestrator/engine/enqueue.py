@@ -12,6 +12,7 @@ from orchestrator.engine.sessions import Session, array, documents, statements, 
 from orchestrator.engine.shapes import Shape, queue_id
 
 CHUNK = 250  # task runs a statement, at least one run
+FIRST = 50  # of the first statement of several, so that the server starts at once
 
 
 def enqueue(
@@ -54,9 +55,10 @@ def enqueue(
     if len(inputs) <= runs:
         session.send(statement, common | _rows(shape, run_ids, inputs, queue))
         return run_ids
+    first = max(1, FIRST // len(shape.tasks))
     with session.stream():
-        for start in range(0, len(inputs), runs):
-            part = slice(start, start + runs)
+        for start in (0, *range(first, len(inputs), runs)):
+            part = slice(start, start + runs if start else first)
             session.send(
                 statement, common | _rows(shape, run_ids[part], inputs[part], queue)
             )
