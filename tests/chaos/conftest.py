@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from pytest_django import DjangoDbBlocker
 from sample_project import embedded
 from sample_project.embedded.base import server as handle_of
 from tests.acceptance.harness import Harness
+from tests.chaos.rig import url
 
 
 @pytest.fixture(scope="module")
@@ -25,18 +25,18 @@ def ground(
     before = connections["default"]
     handler = connections.__class__({"default": embedded.database(directory / "pg")})
     connections["default"] = handler["default"]
-    os.environ["ORCHESTRATOR_TEST_SERVER"] = str(directory / "pg")
+    server = embedded.EmbeddedServer(directory / "pg")
     harness = Harness(directory)
     harness.options |= {"LOST_AFTER": 2.0, "HEARTBEAT": 0.4}
     try:
-        with django_db_blocker.unblock():
+        with pytest.MonkeyPatch.context() as patch, django_db_blocker.unblock():
+            patch.setenv("DATABASE_URL", url(server))
             call_command("migrate", verbosity=0)
             yield harness
             handler["default"].close()
     finally:
         harness.close()
         connections["default"] = before
-        del os.environ["ORCHESTRATOR_TEST_SERVER"]
         handle_of(directory / "pg", fast=False).release()
 
 

@@ -16,9 +16,11 @@ from django.db import connection
 from orchestrator.engine import failpoints
 from tests.chaos.rig import LOST_AFTER, Rig, Role
 
-PAUSE = 0.7  # seconds between two disturbances, on average
+PAUSE = 0.5  # seconds between two disturbances, on average
 STARTING = 0.15  # how often a worker may be disturbed that is not at work yet
 SLOTS = 4  # threads that a child has at least, once it is at work
+LIFE = 3.0  # seconds that most children have, and a third of them load the project
+TICKS = os.sysconf("SC_CLK_TCK")
 RESTART_EVERY = 18.0  # seconds between two restarts of the database, on average
 
 BACKENDS = """
@@ -31,14 +33,21 @@ TASK_NAMES = [""]
 
 
 def at_work(role: Role) -> bool:
-    """Whether it is a scheduler, or a worker with a child whose slots are there."""
+    """Whether it is a scheduler, or a worker with a child that has done something."""
     if role.process is None or not role.name.startswith("worker"):
         return True
-    for child in role.process.children():
-        with contextlib.suppress(OSError):
-            if len(list(Path(f"/proc/{child}/task").iterdir())) > SLOTS:
-                return True
-    return False
+    return any(_has_worked(child) for child in role.process.children())
+
+
+def _has_worked(child: int) -> bool:
+    """Whether its slots are there, and it is old enough."""
+    try:
+        threads = len(list(Path(f"/proc/{child}/task").iterdir()))
+        stat = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()
+        up = float(Path("/proc/uptime").read_text().split()[0])
+    except OSError:
+        return False
+    return threads > SLOTS and up - int(stat[19]) / TICKS > LIFE
 
 
 class Monkey:
@@ -50,7 +59,7 @@ class Monkey:
         self.done: Counter[str] = Counter()
         self.restart_at = time.monotonic() + random.uniform(6, 12)
         self.tricks: list[tuple[int, Callable[[], bool]]] = [
-            (22, self.kill_child),
+            (18, self.kill_child),
             (5, self.kill_worker),
             (5, self.kill_scheduler),
             (6, self.freeze_worker),
@@ -87,7 +96,8 @@ class Monkey:
             return ""
         point = self.random.choice(failpoints.POINTS)
         action = self.random.choices(("kill", "raise", "stop"), (6, 3, 1))[0]
-        often = 2 if point.startswith("rescue") else self.random.randint(3, 80)
+        # Late, for children that die young come back ever more slowly.
+        often = 2 if point.startswith("rescue") else self.random.randint(40, 400)
         return f"{point}={action}@{often}"
 
     def arm_scheduler(self) -> str:

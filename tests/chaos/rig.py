@@ -37,6 +37,11 @@ EXIT_WITHIN = 30.0  # seconds from SIGTERM to the end, on a busy machine
 HALTED = (2.0, 4.0, 20.0)
 
 
+def url(server: embedded.EmbeddedServer) -> str:
+    """The server for processes that must not start it."""
+    return f"postgres://postgres@{str(server.sockets).replace('/', '%2F')}/postgres"
+
+
 @dataclass
 class Event:
     """One disturbance: what was done to which process, by the wall clock."""
@@ -94,10 +99,15 @@ class Rig:
         self._halted: dict[int, float] = {}
 
     def environment(self) -> dict[str, str]:
-        """What makes a process one of this rig."""
+        """What makes a process one of this rig.
+
+        It does not use the server's own backend, which locks a file while it connects:
+        whoever is frozen just then would hold it.
+        """
         return {
             "DJANGO_SETTINGS_MODULE": "tests.chaos.settings",
-            "ORCHESTRATOR_TEST_SERVER": str(self.directory / "server"),
+            "DATABASE_URL": url(self.server),
+            "ORCHESTRATOR_TEST_SERVER": "",
             "ORCHESTRATOR_TEST_OPTIONS": json.dumps(self.harness.options),
         }
 
