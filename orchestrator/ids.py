@@ -18,6 +18,10 @@ from uuid import UUID
 
 TASK_RUN = b"task_run"
 ATTEMPT = b"attempt"
+JOURNAL = b"journal"
+LOG_LINE = b"log_line"
+STREAM_CHUNK = b"stream_chunk"
+CHILD = b"child"
 
 _CHANCE = (1 << 62) - 1
 _VERSION_8 = 0x8 << 76
@@ -104,6 +108,40 @@ def attempt_id(task_run_id: UUID, number: int) -> UUID:
 def attempt_hex(task_run_id: UUID, number: int) -> str:
     """`attempt_id` in hexadecimal digits: cheaper where no UUID is needed."""
     return "%032x" % _derived(task_run_id.int, ATTEMPT, number)  # noqa: UP031 - fastest
+
+
+def journal_id(task_run_id: UUID, branch: int, position: int) -> UUID:
+    """The id of an entry of a task run's journal, by its branch and position."""
+    return derive(task_run_id, JOURNAL, branch << 32 | position)
+
+
+def log_line_id(task_run_id: UUID, attempt: int, number: int) -> UUID:
+    """The id of a line that an attempt said, by its number in the attempt."""
+    return derive(task_run_id, LOG_LINE, attempt << 32 | number)
+
+
+def stream_chunk_id(task_run_id: UUID, attempt: int, number: int) -> UUID:
+    """The id of a chunk that an attempt streamed, by its number in the attempt."""
+    return derive(task_run_id, STREAM_CHUNK, attempt << 32 | number)
+
+
+def child_run_id(task_run_id: UUID, key: str | int) -> UUID:
+    """The id of a run that a task run spawned: by its key, or by its number from 0.
+
+    Whoever spawns it again finds it there.
+    """
+    if isinstance(key, int):
+        return derive(task_run_id, CHILD, key)
+    return derive(task_run_id, CHILD + b":" + key.encode(), 0)
+
+
+def family_bounds(member: UUID) -> tuple[UUID, UUID]:
+    """The least and the greatest id that can belong to the family of `member`.
+
+    All of them lie in one partition; to be searched there alone.
+    """
+    prefix = member.int & _PREFIX
+    return UUID(int=prefix), UUID(int=prefix | ~_PREFIX & (1 << 128) - 1)
 
 
 def definition_id(*names: str) -> int:

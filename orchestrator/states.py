@@ -52,6 +52,32 @@ class AttemptOutcome(TextChoices):
     LOST = "LOST"  # its worker died; charged to the budget for lost workers
 
 
+class EntryKind(TextChoices):
+    """What a durable call was, in its journal."""
+
+    STEP = "STEP"  # a function whose result is kept
+    WAIT = "WAIT"  # for events and times
+    CHILD = "CHILD"  # for the end of a run
+    NOW = "NOW"  # the time it was
+
+
+class ConditionKind(TextChoices):
+    """What a wait is for."""
+
+    EVENT = "EVENT"
+    SLEEP = "SLEEP"
+    CHILD = "CHILD"
+
+
+class BulkStatus(TextChoices):
+    """Where an operation over many runs is."""
+
+    QUEUED = "QUEUED"
+    RUNNING = "RUNNING"
+    COMPLETED = "COMPLETED"
+    STOPPED = "STOPPED"  # by an operator; what was done stays done
+
+
 class WorkerStatus(TextChoices):
     """What a worker process is doing."""
 

@@ -42,6 +42,7 @@ from orchestrator.engine.claim import Claim, Demand, WorkerKey
 from orchestrator.engine.outputs import ParentOutput
 from orchestrator.engine.sessions import Session
 from orchestrator.engine.settle import Result
+from orchestrator.engine.tend import tend
 from orchestrator.exceptions import OrchestratorError
 from orchestrator.models import Queue, Run
 from orchestrator.runs import RunHandle
@@ -78,7 +79,7 @@ def drain(*, limit: int | None = None) -> int:
     executed = 0
     while True:
         room = BATCH if limit is None else min(BATCH, limit - executed)
-        moved = promote.promote(session) + expire.expire(session)
+        moved = promote.promote(session) + expire.expire(session) + tend(session)
         demand = Demand(_queues(), lanes, room)
         done = exchange.exchange(session, worker, results, demand)
         results = [*done.deferred, *_refused(session, done.rejected)]

@@ -33,7 +33,7 @@ def cancel(session: Session, run_ids: Collection[UUID], *, reason: str) -> list[
             "reason": reason,
         }
         # In the direction in which task runs move, so that none slips past.
-        for step in ("waiting", "delayed", "queued"):
+        for step in ("waiting", "conditions", "delayed", "queued"):
             session.send(steps[step], params)
         leased = session.fetch(steps["leased"], params)
         params["claimed"] = [row[3] for row in leased]
@@ -48,4 +48,6 @@ def cancel(session: Session, run_ids: Collection[UUID], *, reason: str) -> list[
             session.send(steps["attempts"], params)
             notify.control(session, "cancel")
         session.send(steps["end"], params)
+        if session.fetch(statements("children")["ended"], params):
+            notify.tend(session)
     return [row[0] for row in rows]

@@ -17,6 +17,18 @@ FOR UPDATE
 -- Rows:   none.
 DELETE FROM orchestrator_wait WHERE task_run_id = ANY (%(task_run_ids)s::uuid[])
 
+-- step: conditions
+-- Locks:  the conditions in id order, as whoever sees them come true does.
+-- Rows:   none.
+DELETE FROM orchestrator_wait_condition
+WHERE id IN (
+    SELECT id
+    FROM orchestrator_wait_condition
+    WHERE task_run_id = ANY (%(task_run_ids)s::uuid[])
+    ORDER BY id
+    FOR UPDATE
+)
+
 -- step: delayed
 -- Rows:   none.
 WITH gone AS (

@@ -22,6 +22,7 @@ class Claim(NamedTuple):
 
     `attempt` counts from 1 and is never reset; `failures` and `losses` are what this
     generation has used of its two budgets. `input` and `metadata` are JSON texts.
+    `child` says whether a task run may wait for this run; true where nobody looked.
     """
 
     task_run_id: UUID
@@ -36,6 +37,7 @@ class Claim(NamedTuple):
     tenant: str
     metadata: str
     input: str
+    child: bool = True
 
 
 @dataclass(frozen=True)

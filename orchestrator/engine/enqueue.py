@@ -9,7 +9,7 @@ from uuid import UUID
 from orchestrator import ids
 from orchestrator.engine import clock
 from orchestrator.engine.sessions import Session, array, documents, statements, uuids
-from orchestrator.engine.shapes import Shape, queue_id
+from orchestrator.engine.shapes import Shape, TaskShape, queue_id
 
 CHUNK = 250  # task runs a statement, at least one run
 FIRST = 50  # of the first statement of several, so that the server starts at once
@@ -80,13 +80,19 @@ def _rows(
         ),
         "task_run_runs": uuids(run_id for run_id in run_ids for _ in tasks),
         "ordinals": array([task.ordinal for task in tasks] * count),
-        "remaining": array([len(task.parents) for task in tasks] * count),
+        "remaining": array([_awaited(task) for task in tasks] * count),
         "task_ids": array([task.id for task in tasks] * count),
         "lanes": array([task.lane for task in tasks] * count),
         "queue_ids": array(
             [task.queue_id if queue is None else queue for task in tasks] * count
         ),
+        "judged": array([task.judged for task in tasks] * count),
         "schedule_timeouts": array(
             [task.schedule_timeout_ms for task in tasks] * count
         ),
     }
+
+
+def _awaited(task: TaskShape) -> int:
+    """How many things are to happen before it is looked at."""
+    return len(task.parents) + (task.handles is not None)

@@ -2,8 +2,8 @@
 -- Params: run_ids uuid[], one element a run; inputs text, a JSON array of them;
 --         task_run_ids uuid[],
 --         task_run_runs uuid[], ordinals int[], remaining int[] (parents), task_ids,
---         lanes and queue_ids bigint[], schedule_timeouts int[] (ms or null), one
---         element a task run; workflow_id, version_id, queue_id bigint; metadata text
+--         lanes and queue_ids bigint[], schedule_timeouts int[] (ms or null), judged
+--         bool[], one element a task run; workflow_id, version_id, queue_id bigint; metadata text
 --         (JSON); tenant text; priority int (-100..100); run_after timestamptz or null;
 --         tasks int (a run); parent_task_run_id, event_id uuid or null;
 --         idempotency_key text or null.
@@ -35,9 +35,10 @@ WITH new_run AS (
     FROM unnest(
         %(task_run_ids)s::uuid[], %(task_run_runs)s::uuid[], %(ordinals)s::smallint[],
         %(remaining)s::int[], %(task_ids)s::bigint[], %(lanes)s::bigint[],
-        %(queue_ids)s::bigint[], %(schedule_timeouts)s::int[]
+        %(queue_ids)s::bigint[], %(schedule_timeouts)s::int[], %(judged)s::bool[]
     ) AS node (
-        id, run_id, ordinal, remaining, task_id, lane, queue_id, schedule_timeout_ms
+        id, run_id, ordinal, remaining, task_id, lane, queue_id, schedule_timeout_ms,
+        judged
     )
 ), task_run AS (
     INSERT INTO orchestrator_task_run (
@@ -51,13 +52,30 @@ WITH new_run AS (
 ), waiting AS (
     INSERT INTO orchestrator_wait (
         task_run_id, run_id, task_id, queue_id, lane, position, schedule_timeout_ms,
-        attempt, failures, losses, remaining
+        attempt, failures, losses, remaining, judged, opened_at
     )
     SELECT
-        id, run_id, task_id, queue_id, lane, position, schedule_timeout_ms,
-        1, 0, 0, remaining
+        id, run_id, task_id, queue_id, lane, position, schedule_timeout_ms, 1, 0, 0,
+        -- What is to start later is looked at when its time has come.
+        CASE
+            WHEN remaining = 0 AND %(run_after)s::timestamptz > orchestrator_now()
+            THEN 1
+            ELSE remaining
+        END,
+        judged,
+        CASE WHEN remaining = 0 THEN orchestrator_now() END
     FROM node
-    WHERE remaining > 0
+    WHERE remaining > 0 OR judged
+), start AS (
+    INSERT INTO orchestrator_wait_condition (
+        run_id, task_run_id, "group", slot, leaf, kind, key, scope, expression,
+        snapshot, due_at, checked
+    )
+    SELECT
+        run_id, id, 0, 'start', 0, 'SLEEP', '', '', '', '',
+        %(run_after)s::timestamptz, true
+    FROM node
+    WHERE judged AND remaining = 0 AND %(run_after)s::timestamptz > orchestrator_now()
 ), delayed AS (
     INSERT INTO orchestrator_delayed_item (
         task_run_id, run_id, task_id, queue_id, lane, position, schedule_timeout_ms,
@@ -67,13 +85,14 @@ WITH new_run AS (
         id, run_id, task_id, queue_id, lane, position, schedule_timeout_ms,
         1, 0, 0, 'SCHEDULED', %(run_after)s::timestamptz
     FROM node
-    WHERE remaining = 0 AND %(run_after)s::timestamptz > orchestrator_now()
+    WHERE remaining = 0 AND NOT judged
+      AND %(run_after)s::timestamptz > orchestrator_now()
 ), deadline AS (
     INSERT INTO orchestrator_deadline (task_run_id, run_id, expires_at)
     SELECT
         id, run_id, orchestrator_now() + schedule_timeout_ms * interval '1 millisecond'
     FROM node
-    WHERE schedule_timeout_ms IS NOT NULL AND remaining = 0
+    WHERE schedule_timeout_ms IS NOT NULL AND remaining = 0 AND NOT judged
       AND (%(run_after)s::timestamptz > orchestrator_now()) IS NOT TRUE
 )
 INSERT INTO orchestrator_queue_item (
@@ -83,4 +102,5 @@ INSERT INTO orchestrator_queue_item (
 SELECT
     queue_id, lane, position, id, run_id, task_id, schedule_timeout_ms, 1, 0, 0
 FROM node
-WHERE remaining = 0 AND (%(run_after)s::timestamptz > orchestrator_now()) IS NOT TRUE
+WHERE remaining = 0 AND NOT judged
+  AND (%(run_after)s::timestamptz > orchestrator_now()) IS NOT TRUE

@@ -106,3 +106,4 @@ def _bisect(
         exchanged.deferred += part.deferred
         exchanged.refused += part.refused
         exchanged.queues |= part.queues
+        exchanged.judge = exchanged.judge or part.judge

@@ -12,6 +12,7 @@ from orchestrator.engine.sessions import Session, statements
 RULES = {
     "one_place": "a task run that has not ended is in exactly one live table",
     "left_over": "no live row belongs to a task run that has ended",
+    "conditions": "no condition waits for a task run that has ended",
     "coordinates": "a queue item is where its task run says",
     "run_status": "a run's status follows from its tasks'",
     "open_run": "an open run counts the tasks that have not ended",

@@ -41,6 +41,16 @@ FROM place
 LEFT JOIN orchestrator_task_run AS task_run ON task_run.id = place.task_run_id
 WHERE task_run.id IS NULL OR task_run.status IS NOT NULL
 
+-- step: conditions
+SELECT format(
+    'A condition (%%s %%s) is left over of task run %%s, which %%s.', condition.kind,
+    condition.key, condition.task_run_id,
+    coalesce('is ' || task_run.status, 'does not exist')
+)
+FROM orchestrator_wait_condition AS condition
+LEFT JOIN orchestrator_task_run AS task_run ON task_run.id = condition.task_run_id
+WHERE task_run.id IS NULL OR task_run.status IS NOT NULL
+
 -- step: coordinates
 SELECT format('Queue item of task run %%s is not at its coordinates.', task_run.id)
 FROM orchestrator_queue_item AS item
@@ -130,6 +140,10 @@ FROM (
     SELECT count(*), 'orchestrator_lease' FROM orchestrator_lease
     UNION ALL
     SELECT count(*), 'orchestrator_wait' FROM orchestrator_wait
+    UNION ALL
+    SELECT count(*), 'orchestrator_wait_condition' FROM orchestrator_wait_condition
+    UNION ALL
+    SELECT count(*), 'orchestrator_event_item' FROM orchestrator_event_item
     UNION ALL
     SELECT count(*), 'orchestrator_open_run' FROM orchestrator_open_run
     UNION ALL

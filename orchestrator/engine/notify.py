@@ -42,9 +42,15 @@ def wake(session: Session, queue_ids: Collection[int]) -> None:
 
 def control(session: Session, word: str) -> None:
     """Tell all workers, once the transaction has committed: `cancel` to look for
-    leases that are gone, `feed` to send hints for open pages."""
+    leases that are gone, `feed` to send hints for open pages, `tend` to route and
+    judge what waits."""
     if settings.listen:
         session.on_commit(lambda: _send(session, CONTROL_CHANNEL, [word]))
+
+
+def tend(session: Session) -> None:
+    """Tell that there is something to route or to judge, after the commit."""
+    control(session, "tend")
 
 
 def feed(session: Session, run_ids: Iterable[UUID]) -> None:

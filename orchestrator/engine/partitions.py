@@ -22,7 +22,15 @@ from orchestrator.engine.sessions import Session, statements
 
 logger = logging.getLogger("orchestrator")
 
-TABLES = ("orchestrator_run", "orchestrator_task_run", "orchestrator_attempt")
+TABLES = (
+    "orchestrator_run",
+    "orchestrator_task_run",
+    "orchestrator_attempt",
+    "orchestrator_event",
+    "orchestrator_journal_entry",
+    "orchestrator_log_line",
+    "orchestrator_stream_chunk",
+)
 
 LOCK_TIMEOUT = "5s"
 NOT_ALLOWED = "42501"  # PostgreSQL's code for a role that lacks a privilege

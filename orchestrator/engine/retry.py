@@ -57,14 +57,18 @@ def retry(session: Session, run_id: UUID, *, tasks: Which = "failed") -> int:
             "task_run_ids": array(keys[ordinal] for ordinal in chosen),
             "remaining": array(
                 len(reopened.intersection(shape.tasks[ordinal].parents))
+                + (ordinal == shape.handler)
                 for ordinal in chosen
             ),
+            "judged": array(shape.tasks[ordinal].judged for ordinal in chosen),
             "schedule_timeouts": array(
                 shape.tasks[ordinal].schedule_timeout_ms for ordinal in chosen
             ),
         }
         queued = session.fetch(steps["reopen"], params)
         notify.wake(session, {row[0] for row in queued})
+        if any(shape.tasks[ordinal].judged for ordinal in chosen):
+            notify.tend(session)
     return len(chosen)
 
 
@@ -103,6 +107,8 @@ def _reopened(shape: Shape, states: dict[int, str], tasks: Which) -> set[int]:
             )
         chosen = {names[name] for name in tasks}
     reopened = chosen.union(*(shape.descendants[ordinal] for ordinal in chosen))
+    if shape.handler is not None:
+        reopened.add(shape.handler)
     _refuse_without_parents(shape, states, reopened)
     return reopened
 

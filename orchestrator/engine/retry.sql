@@ -1,6 +1,7 @@
 -- Reopen an ended run.
 -- Params: run_id uuid; task_run_ids uuid[]; remaining int[] (parents that are reopened,
---         too), schedule_timeouts int[] (ms or null), one element a task run; tasks
+--         too), schedule_timeouts int[] (ms or null), judged bool[], one element a
+--         task run; tasks
 --         int, how many these are; failed, cancelled int, reason text of those that
 --         stay as they are; counted bool; started_at timestamptz or null.
 -- Locks:  `lock` takes the Run row and waits for it.
@@ -24,8 +25,9 @@ ORDER BY ordinal
 WITH chosen AS MATERIALIZED (
     SELECT chosen.*
     FROM unnest(
-        %(task_run_ids)s::uuid[], %(remaining)s::int[], %(schedule_timeouts)s::int[]
-    ) AS chosen (id, remaining, schedule_timeout_ms)
+        %(task_run_ids)s::uuid[], %(remaining)s::int[], %(schedule_timeouts)s::int[],
+        %(judged)s::bool[]
+    ) AS chosen (id, remaining, schedule_timeout_ms, judged)
 ), run AS (
     UPDATE orchestrator_run
     SET status = NULL, status_reason = '', finished_at = NULL,
@@ -40,7 +42,7 @@ WITH chosen AS MATERIALIZED (
     RETURNING
         task_run.id, task_run.run_id, task_run.task_id, task_run.queue_id,
         task_run.lane, task_run.position, task_run.attempts, chosen.remaining,
-        chosen.schedule_timeout_ms
+        chosen.schedule_timeout_ms, chosen.judged
 ), open_run AS (
     INSERT INTO orchestrator_open_run (
         run_id, remaining, failed, cancelled, reason, started_at
@@ -52,19 +54,20 @@ WITH chosen AS MATERIALIZED (
 ), waiting AS (
     INSERT INTO orchestrator_wait (
         task_run_id, run_id, task_id, queue_id, lane, position, schedule_timeout_ms,
-        attempt, failures, losses, remaining
+        attempt, failures, losses, remaining, judged, opened_at
     )
     SELECT
         id, run_id, task_id, queue_id, lane, position, schedule_timeout_ms,
-        attempts + 1, 0, 0, remaining
+        attempts + 1, 0, 0, remaining, judged,
+        CASE WHEN remaining = 0 THEN orchestrator_now() END
     FROM reopened
-    WHERE remaining > 0
+    WHERE remaining > 0 OR judged
 ), deadline AS (
     INSERT INTO orchestrator_deadline (task_run_id, run_id, expires_at)
     SELECT
         id, run_id, orchestrator_now() + schedule_timeout_ms * interval '1 millisecond'
     FROM reopened
-    WHERE remaining = 0 AND schedule_timeout_ms IS NOT NULL
+    WHERE remaining = 0 AND schedule_timeout_ms IS NOT NULL AND NOT judged
     ON CONFLICT (task_run_id) DO UPDATE SET expires_at = excluded.expires_at
 )
 INSERT INTO orchestrator_queue_item (
@@ -75,5 +78,5 @@ SELECT
     queue_id, lane, position, id, run_id, task_id, schedule_timeout_ms,
     attempts + 1, 0, 0
 FROM reopened
-WHERE remaining = 0
+WHERE remaining = 0 AND NOT judged
 RETURNING queue_id

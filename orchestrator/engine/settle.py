@@ -39,7 +39,8 @@ class Result(NamedTuple):
     `started` and `finished` are `time.monotonic()` seconds of this process. With
     `final` the task run ends; otherwise another attempt follows, after `retry_in` or
     at once. `executed` is false for what ends without an attempt, such as a task run
-    that waited for too long. `output` and `error` are JSON texts.
+    that waited for too long; `skipped` is for what ends SKIPPED instead. `output` and
+    `error` are JSON texts.
     """
 
     claim: Claim
@@ -52,6 +53,7 @@ class Result(NamedTuple):
     final: bool = True
     retry_in: timedelta | None = None
     executed: bool = True
+    skipped: bool = False
 
 
 @dataclass
@@ -60,6 +62,7 @@ class Settled:
 
     `deferred` could not be locked and belong into the next batch; `refused` had lost
     their lease; `rejected` hold a value that the database refuses, with its error.
+    `judge`: there is something for `engine.judge` to decide.
     """
 
     accepted: int = 0
@@ -67,6 +70,7 @@ class Settled:
     refused: list[Result] = field(default_factory=list)
     rejected: list[tuple[Result, Exception]] = field(default_factory=list)
     queues: set[int] = field(default_factory=set)
+    judge: bool = False
 
 
 class Pending(NamedTuple):
@@ -74,6 +78,7 @@ class Pending(NamedTuple):
 
     results: Sequence[Result]
     cursor: psycopg.Cursor[Any]
+    children: bool = False
 
 
 def settle(session: Session, worker_id: UUID, results: Sequence[Result]) -> Settled:
@@ -107,12 +112,23 @@ def send(session: Session, worker_id: UUID, results: Sequence[Result]) -> list[P
         params = _reports(worker_id, reported) | _graph(graph)
         sent.append(Pending(reported, session.send(steps["graph"], params)))
         session.send(steps["swept"], params)
+    ended = [r.claim.run_id for r in results if r.final and r.claim.child]
+    if ended:
+        cursor = session.send(
+            statements("children")["ended"], {"run_ids": uuids(ended)}
+        )
+        sent.append(Pending((), cursor, children=True))
     return sent
 
 
 def read(pending: Pending, settled: Settled) -> None:
     """Add the answer to what was sent to `settled`."""
-    accepted, deferred_runs, accepted_ids, queues = pending.cursor.fetchall()[0]
+    rows = pending.cursor.fetchall()
+    if pending.children:
+        settled.judge = settled.judge or bool(rows)
+        return
+    accepted, deferred_runs, accepted_ids, queues, judge = rows[0]
+    settled.judge = settled.judge or judge
     settled.accepted += accepted
     settled.queues.update(queues or ())
     if accepted_ids is None:
@@ -150,7 +166,7 @@ def _reports(worker_id: UUID, results: Sequence[Result]) -> dict[str, Any]:
         ),
         "attempts": array([claim.attempt for claim in claims]),
         "outcomes": array([result.outcome.value for result in results]),
-        "statuses": array([STATUS_OF[result.outcome].value for result in results]),
+        "statuses": array([_status(result).value for result in results]),
         "outputs": documents(outputs),
         "errors": documents(errors),
         "reasons": documents(reasons),
@@ -166,9 +182,9 @@ def _graph(graph: Sequence[tuple[Result, Shape]]) -> dict[str, Any]:
         node = shape.task(result.claim.task_id)
         if not result.final or node is None:
             continue
-        completed = result.outcome == AttemptOutcome.COMPLETED
-        affected = shape.children if completed else shape.descendants
-        pairs = edges if completed else doomed
+        fine = result.skipped or result.outcome == AttemptOutcome.COMPLETED
+        affected = shape.children if fine else shape.descendants
+        pairs = edges if fine else doomed
         for ordinal in affected[node.ordinal]:
             pairs.append(
                 (
@@ -176,6 +192,11 @@ def _graph(graph: Sequence[tuple[Result, Shape]]) -> dict[str, Any]:
                     ids.task_run_id(result.claim.run_id, ordinal),
                 )
             )
+    handled = {
+        (result.claim.run_id, ids.task_run_id(result.claim.run_id, shape.handler))
+        for result, shape in graph
+        if result.final and shape.handler is not None
+    }
     results = [result for result, _ in graph]
     return {
         "finals": array([result.final for result in results]),
@@ -188,12 +209,18 @@ def _graph(graph: Sequence[tuple[Result, Shape]]) -> dict[str, Any]:
         ),
         "failures": array([r.claim.failures + _failed(r) for r in results]),
         "losses": array([r.claim.losses + _lost(r) for r in results]),
+        "handled_runs": uuids([run_id for run_id, _ in handled]),
+        "handlers": uuids([task_run for _, task_run in handled]),
         "singles": array([shape.single for _, shape in graph]),
         "edge_parents": uuids([parent for parent, _ in edges]),
         "edge_children": uuids([child for _, child in edges]),
         "doom_causes": uuids([cause for cause, _ in doomed]),
         "doomed": uuids([task_run for _, task_run in doomed]),
     }
+
+
+def _status(result: Result) -> TaskRunStatus:
+    return TaskRunStatus.SKIPPED if result.skipped else STATUS_OF[result.outcome]
 
 
 def _failed(result: Result) -> int:

@@ -7,7 +7,8 @@
 --         there is none at all.
 -- Locks:  the Run rows in id order, SKIP LOCKED: what is locked elsewhere is deferred.
 -- Rows:   one: how many were accepted; run ids deferred; attempt ids accepted where
---         their number is not that of the reports; queue ids that gained items.
+--         their number is not that of the reports; queue ids that gained items;
+--         whether there is something to judge.
 --
 -- The fence is the deletion of the lease by task run, attempt and worker. What it does
 -- not return has no effect anywhere.
@@ -84,14 +85,16 @@ SELECT
         )
         THEN ARRAY(SELECT attempt_id FROM accepted)
     END,
-    NULL::bigint[]
+    NULL::bigint[],
+    false
 
 -- step: graph
 -- Params, besides: finals bool[]; executed bool[]; retry_ins float8[] (seconds, null
 --         is at once); failures, losses int[] (as they stand after this attempt);
 --         edge_parents, edge_children uuid[]: the task runs that wait for those that
 --         are reported; doom_causes, doomed uuid[]: those that cannot run any more
---         when they fail; singles bool[]: runs of one task.
+--         when they fail; singles bool[]: runs of one task; handled_runs, handlers
+--         uuid[]: runs with a task for their failure, and that task run.
 WITH report AS MATERIALIZED (
     SELECT report.*
     FROM ROWS FROM (
@@ -152,7 +155,7 @@ WITH report AS MATERIALIZED (
     FROM accepted
     JOIN unnest(%(doom_causes)s::uuid[], %(doomed)s::uuid[])
         AS doomed (cause, task_run_id) ON doomed.cause = accepted.task_run_id
-    WHERE accepted.final AND accepted.status <> 'COMPLETED'
+    WHERE accepted.final AND accepted.status IN ('FAILED', 'CANCELLED')
     GROUP BY doomed.task_run_id
 ), dropped AS (
     DELETE FROM orchestrator_wait AS wait
@@ -171,12 +174,15 @@ WITH report AS MATERIALIZED (
     FROM accepted
     JOIN unnest(%(edge_parents)s::uuid[], %(edge_children)s::uuid[])
         AS edge (parent, child) ON edge.parent = accepted.task_run_id
-    WHERE accepted.final AND accepted.status = 'COMPLETED'
+    WHERE accepted.final AND accepted.status IN ('COMPLETED', 'SKIPPED')
       AND edge.child NOT IN (SELECT doomed.task_run_id FROM doomed)
     GROUP BY edge.child
 ), awaited AS (
     UPDATE orchestrator_wait AS wait
-    SET remaining = wait.remaining - freed.parents
+    SET remaining = wait.remaining - freed.parents,
+        opened_at = CASE
+            WHEN wait.remaining = freed.parents THEN orchestrator_now()
+        END
     FROM freed
     WHERE wait.task_run_id = freed.child
     RETURNING wait.*
@@ -185,7 +191,7 @@ WITH report AS MATERIALIZED (
         queue_id, lane, position, task_run_id, run_id, task_id, schedule_timeout_ms,
         attempt, failures, losses
     FROM awaited
-    WHERE remaining = 0
+    WHERE remaining = 0 AND NOT judged
     UNION ALL
     SELECT
         queue_id, lane, position, task_run_id, run_id, task_id, schedule_timeout_ms,
@@ -231,7 +237,8 @@ WITH report AS MATERIALIZED (
             run_id, final::int AS ended,
             (final AND status = 'FAILED')::int AS failed,
             (final AND status = 'CANCELLED')::int AS cancelled,
-            CASE WHEN final AND status <> 'COMPLETED' THEN reason END AS reason,
+            CASE WHEN final AND status IN ('FAILED', 'CANCELLED') THEN reason END
+                AS reason,
             CASE WHEN executed THEN started_at END AS started_at
         FROM accepted
         UNION ALL
@@ -261,6 +268,15 @@ WITH report AS MATERIALIZED (
     RETURNING
         open_run.run_id, open_run.remaining, open_run.failed, open_run.cancelled,
         open_run.reason, open_run.started_at
+), alarmed AS (           -- by a failure, or because nothing else is left
+    UPDATE orchestrator_wait AS wait
+    SET remaining = 0, opened_at = orchestrator_now()
+    FROM counted
+    JOIN unnest(%(handled_runs)s::uuid[], %(handlers)s::uuid[])
+        AS handled (run_id, task_run_id) ON handled.run_id = counted.run_id
+    WHERE wait.task_run_id = handled.task_run_id AND wait.remaining > 0
+      AND (counted.failed > 0 OR counted.remaining = 1)
+    RETURNING wait.task_run_id
 ), single_ended AS (      -- a single task whose run was never opened
     SELECT
         tally.run_id, 0 AS remaining, tally.failed, tally.cancelled, tally.reason,
@@ -294,7 +310,9 @@ SELECT
         )
         THEN ARRAY(SELECT attempt_id FROM accepted)
     END,
-    ARRAY(SELECT DISTINCT queue_id FROM queued)
+    ARRAY(SELECT DISTINCT queue_id FROM queued),
+    EXISTS (SELECT FROM alarmed)
+        OR EXISTS (SELECT FROM awaited WHERE remaining = 0 AND judged)
 
 -- step: swept
 -- What `graph` counted down to nothing. A statement of its own, since no statement can
@@ -303,6 +321,7 @@ SELECT
 WITH wait AS (
     DELETE FROM orchestrator_wait
     WHERE task_run_id = ANY (%(edge_children)s::uuid[]) AND remaining = 0
+      AND NOT judged
 )
 DELETE FROM orchestrator_open_run
 WHERE run_id = ANY (%(run_ids)s::uuid[]) AND remaining = 0

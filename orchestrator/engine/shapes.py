@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
@@ -17,7 +17,13 @@ from orchestrator.policies import Retry
 
 @dataclass(frozen=True)
 class TaskShape:
-    """One node. Times are seconds; `parents` are ordinals in the same shape."""
+    """One node. Times are seconds; `parents` are ordinals in the same shape.
+
+    `wait_for`, `skip_if` and `cancel_if` are conditions as data. `judged`: it may come
+    to be skipped or held, by its own conditions or because a parent was, so that
+    `engine.judge` decides about it and not the settling of its last parent. `handles`
+    is "failure" for the task that a run's failure releases.
+    """
 
     id: int
     name: str
@@ -31,6 +37,14 @@ class TaskShape:
     schedule_timeout: float | None
     isolated: bool
     slot_cost: int
+    wait_for: Mapping[str, Any] | None = None
+    skip_if: Mapping[str, Any] | None = None
+    cancel_if: Mapping[str, Any] | None = None
+    judged: bool = False
+    handles: str | None = None
+    durable: bool = False
+    eviction: Mapping[str, Any] | None = None
+    batch: Mapping[str, Any] | None = None
 
     @cached_property
     def schedule_timeout_ms(self) -> int | None:
@@ -72,6 +86,7 @@ class Shape:
             _task(workflow, ordinal, task, number, queue_name)
             for ordinal, task in enumerate(data["tasks"])
         )
+        tasks = _with_judged(tasks)
         children = tuple(
             tuple(t.ordinal for t in tasks if parent.ordinal in t.parents)
             for parent in tasks
@@ -96,6 +111,11 @@ class Shape:
             children=children,
             descendants=tuple(_closure(children, task.ordinal) for task in tasks),
         )
+
+    @cached_property
+    def handler(self) -> int | None:
+        """The ordinal of the task that a failure of the run releases, if any."""
+        return next((t.ordinal for t in self.tasks if t.handles == "failure"), None)
 
     @property
     def single(self) -> bool:
@@ -145,7 +165,28 @@ def _task(
         schedule_timeout=task.get("schedule_timeout"),
         isolated=bool(task.get("isolated", False)),
         slot_cost=int(task.get("slot_cost", 1)),
+        wait_for=task.get("wait_for"),
+        skip_if=task.get("skip_if"),
+        cancel_if=task.get("cancel_if"),
+        handles=task.get("handles"),
+        durable=bool(task.get("durable", False)),
+        eviction=task.get("eviction"),
+        batch=task.get("batch"),
     )
+
+
+def _with_judged(tasks: tuple[TaskShape, ...]) -> tuple[TaskShape, ...]:
+    """Mark what may come to be skipped or held, and all that depends on it."""
+    judged = {
+        task.ordinal
+        for task in tasks
+        if task.wait_for or task.skip_if or task.cancel_if or task.handles
+    }
+    found = -1
+    while found < len(judged):
+        found = len(judged)
+        judged |= {task.ordinal for task in tasks if judged.intersection(task.parents)}
+    return tuple(replace(task, judged=task.ordinal in judged) for task in tasks)
 
 
 def _refuse_bad_graph(

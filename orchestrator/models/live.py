@@ -9,7 +9,7 @@ from __future__ import annotations
 from django.db import models
 
 from orchestrator.models.fields import key, reference
-from orchestrator.states import TaskRunStatus
+from orchestrator.states import ConditionKind, TaskRunStatus
 
 
 class Place(models.Model):
@@ -88,13 +88,104 @@ class Lease(Place):
 
 
 class Wait(Place):
-    """Waiting for `remaining` parents to end."""
+    """Waiting for `remaining` things to happen: parents to end, conditions to hold.
+
+    At 0 the task run is queued; where it is `judged`, `engine.judge` looks at it then
+    and decides. `opened_at` is when it first came to 0: events count from then on. A
+    durable task run that is suspended waits here, too, and is `suspended`.
+    """
 
     task_run = key("orchestrator.TaskRun")
     remaining = models.IntegerField()
+    judged = models.BooleanField(db_default=False)
+    suspended = models.BooleanField(db_default=False)
+    opened_at = models.DateTimeField(null=True)
 
     class Meta:
         db_table = "orchestrator_wait"
+        indexes = [
+            models.Index(
+                fields=["task_run"],
+                condition=models.Q(judged=True, remaining__lte=0),
+                name="orchestrator_wait_due",
+            ),
+        ]
+
+
+class WaitCondition(models.Model):
+    """One thing that a task run waits for: an event, a time, the end of a child run.
+
+    Not a place. `satisfied_at` is set by whoever sees it come true, and `engine.judge`
+    draws the consequence. `entry_id` is the journal entry of a durable wait, null for a
+    task's conditions; `group` is the position of the awaiting call in the journal.
+    `slot` and `leaf` say where it stands in the task's conditions.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    run = reference("orchestrator.Run")
+    task_run = reference("orchestrator.TaskRun")
+    entry_id = models.UUIDField(null=True)
+    group = models.IntegerField()
+    slot = models.CharField(max_length=9)
+    leaf = models.SmallIntegerField()
+    kind = models.CharField(max_length=5)
+    key = models.TextField(blank=True)
+    scope = models.TextField(blank=True)
+    expression = models.TextField(blank=True)
+    since = models.DateTimeField(null=True)
+    lookback = models.BooleanField(db_default=False)
+    snapshot = models.TextField(blank=True)
+    xid = models.BigIntegerField(null=True)
+    due_at = models.DateTimeField(null=True)
+    child_run_id = models.UUIDField(null=True)
+    checked = models.BooleanField()
+    satisfied_at = models.DateTimeField(null=True)
+    event_id = models.UUIDField(null=True)
+    judged = models.BooleanField(db_default=False)
+
+    class Meta:
+        db_table = "orchestrator_wait_condition"
+        indexes = [
+            models.Index(
+                fields=["key", "scope"],
+                condition=models.Q(kind=ConditionKind.EVENT, satisfied_at__isnull=True),
+                name="orchestrator_condition_event",
+            ),
+            models.Index(
+                fields=["due_at"],
+                condition=models.Q(due_at__isnull=False, satisfied_at__isnull=True),
+                name="orchestrator_condition_due",
+            ),
+            models.Index(
+                fields=["child_run_id"],
+                condition=models.Q(
+                    child_run_id__isnull=False, satisfied_at__isnull=True
+                ),
+                name="orchestrator_condition_child",
+            ),
+            models.Index(
+                fields=["task_run", "group"], name="orchestrator_condition_wait"
+            ),
+            models.Index(
+                fields=["run"],
+                condition=models.Q(satisfied_at__isnull=False, judged=False),
+                name="orchestrator_condition_judge",
+            ),
+            models.Index(
+                fields=["id"],
+                condition=models.Q(checked=False),
+                name="orchestrator_condition_check",
+            ),
+        ]
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(kind__in=ConditionKind.values),
+                name="orchestrator_condition_kind",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.key or self.kind
 
 
 class OpenRun(models.Model):

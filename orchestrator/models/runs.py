@@ -102,6 +102,11 @@ class Run(models.Model):
                 name="orchestrator_run_unsuccessful",
             ),
             models.Index(fields=["workflow", "id"], name="orchestrator_run_workflow"),
+            models.Index(
+                fields=["parent_task_run_id", "id"],
+                condition=models.Q(parent_task_run_id__isnull=False),
+                name="orchestrator_run_parent",
+            ),
             GinIndex(
                 fields=["metadata"],
                 opclasses=["jsonb_path_ops"],
@@ -163,7 +168,11 @@ class TaskRunQuerySet(models.QuerySet["TaskRun"]):
 
 
 class TaskRun(models.Model):
-    """One node of one run. Its queue, lane and position are its place for life."""
+    """One node of one run. Its queue, lane and position are its place for life.
+
+    `branch` is the branch of its journal that is in use, `suspensions` how many of its
+    attempts ended in a durable wait.
+    """
 
     id = models.UUIDField(primary_key=True)
     run = reference("orchestrator.Run")
@@ -176,6 +185,8 @@ class TaskRun(models.Model):
     status_reason = models.TextField(blank=True)
     generation = models.IntegerField()
     attempts = models.IntegerField()
+    branch = models.SmallIntegerField(db_default=1)
+    suspensions = models.IntegerField(db_default=0)
     output = models.JSONField(encoder=DjangoJSONEncoder, null=True)
     started_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)

@@ -21,6 +21,7 @@ from orchestrator.states import (
 PLACES = (
     TaskRunStatus.RUNNING,
     TaskRunStatus.PENDING,
+    TaskRunStatus.WAITING,
     TaskRunStatus.SCHEDULED,
     TaskRunStatus.BACKOFF,
 )
@@ -93,8 +94,10 @@ def _place(status: str) -> models.Q:
     match status:
         case TaskRunStatus.RUNNING:
             return models.Q(models.Exists(Lease.objects.filter(**by_key)))
-        case TaskRunStatus.PENDING:
-            return models.Q(models.Exists(Wait.objects.filter(**by_key)))
+        case TaskRunStatus.PENDING | TaskRunStatus.WAITING:
+            suspended = status == TaskRunStatus.WAITING
+            waits = Wait.objects.filter(**by_key, suspended=suspended)
+            return models.Q(models.Exists(waits))
         case TaskRunStatus.SCHEDULED | TaskRunStatus.BACKOFF:
             return models.Q(
                 models.Exists(DelayedItem.objects.filter(**by_key, status=status))

@@ -23,6 +23,7 @@ from orchestrator.engine.faults import Backoff, Fault, kind_of
 from orchestrator.engine.links import Link
 from orchestrator.engine.sessions import Session
 from orchestrator.engine.shapes import Shape
+from orchestrator.engine.tend import tend
 from orchestrator.scheduler import duties
 
 logger = logging.getLogger("orchestrator")
@@ -58,6 +59,7 @@ class Scheduler:
         self.promote_chore = Chore(promote.promote, ROUND, promote.BATCH)
         self.chores = (
             self.promote_chore,
+            Chore(tend, ROUND, 1),
             Chore(expire.expire, EVERY_TIMEOUTS, expire.BATCH),
             Chore(expire.time_out, EVERY_TIMEOUTS, expire.BATCH),
             Chore(rescue_lost, EVERY_RESCUE, 1),

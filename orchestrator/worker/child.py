@@ -37,6 +37,7 @@ logger = logging.getLogger("orchestrator")
 # What the supervisor says.
 WAKE = b"w"  # look at the queues
 DRAIN = b"d"  # claim nothing more, return what has not started, end when idle
+TEND = b"t"  # route events and judge what waits
 STOP_NOW = b"s"  # settle what has finished, and end
 RECONCILE = b"c"  # look for leases that are gone, and for new queues
 # What the child says.
@@ -110,6 +111,8 @@ def listen(descriptor: int, orders: Orders, mailbox: Mailbox) -> None:
             orders.woken = True
         if RECONCILE in words:
             orders.reconcile = True
+        if TEND in words:
+            orders.tend = True
         if DRAIN in words:
             orders.draining = True
         if STOP_NOW in words:

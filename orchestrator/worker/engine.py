@@ -22,6 +22,7 @@ from orchestrator.engine.give_back import give_back
 from orchestrator.engine.links import Link
 from orchestrator.engine.outputs import parent_outputs
 from orchestrator.engine.settle import Result
+from orchestrator.engine.tend import tend
 from orchestrator.worker import execute
 from orchestrator.worker.appetite import Appetite
 from orchestrator.worker.board import Board, supervisor_silence
@@ -47,6 +48,7 @@ class Orders:
     stop_now: bool = False
     woken: bool = False
     reconcile: bool = False
+    tend: bool = False
 
 
 class Engine:
@@ -119,6 +121,9 @@ class Engine:
             return False
         if self.orders.reconcile or now >= self.reconciled_at + self.housekeeping:
             self.attempt(self.reconcile)
+            return True
+        if self.orders.tend:
+            self.attempt(self.tend)
             return True
         ready = self.ready_to_settle(now)
         demand = self.demand(now, along=ready)
@@ -234,6 +239,8 @@ class Engine:
         self.trouble.reset()
         if results:
             self.hands.settled(exchanged)
+        if exchanged.judge:
+            self.orders.tend = True
         claims = exchanged.claims
         if demand is not None:
             self.appetite.answered(claims, monotonic())
@@ -242,6 +249,11 @@ class Engine:
         if self.board.wants_feed():
             self.changed.update(result.claim.run_id for result in results)
             self.changed.update(claim.run_id for claim in claims)
+
+    def tend(self) -> None:
+        """Route and judge what waits; a scheduler does so, too, but not as soon."""
+        self.orders.tend = False
+        tend(self.link.session)
 
     def prepared(self, claims: Sequence[Claim]) -> Iterable[Work]:
         """Claims as work for the slots; parents' outputs are fetched in one query."""

@@ -11,7 +11,7 @@ from uuid import UUID
 from orchestrator.conf import settings
 from orchestrator.engine.faults import Backoff
 from orchestrator.worker import boot
-from orchestrator.worker.child import RECONCILE, WAKE
+from orchestrator.worker.child import RECONCILE, TEND, WAKE
 from orchestrator.worker.engine import REPLACE_ME
 from orchestrator.worker.process import Child, WorkerOptions
 
@@ -97,7 +97,9 @@ class Nursery:
         return dead
 
     def tell(self, news: Collection[str]) -> None:
-        """Pass on what was heard: `wake`, `cancel` or `feed`."""
+        """Pass on what was heard: `wake`, `cancel`, `feed`; `tend` to one of them."""
+        if "tend" in news and self.children:
+            self.children[0].say(TEND)
         for child in self.children:
             if "wake" in news:
                 child.say(WAKE)

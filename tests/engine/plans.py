@@ -160,6 +160,7 @@ class Backlog:
             "uuid[]": run_ids,
             "text": "[]",
             "bool": True,
+            "bool[]": [True] * len(run_ids),
             "timestamptz": "now",
             "timestamptz[]": ["now"] * len(run_ids),
         }

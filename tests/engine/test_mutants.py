@@ -121,7 +121,7 @@ MUTANTS = {
     ),
     "settle sweeps nothing": Mutant(
         "settle",
-        r"AND remaining = 0\n\)",
+        r"AND remaining = 0\n      AND NOT judged\n\)",
         "AND remaining < 0\n)",
         (test_graph.test_both_parents_in_one_batch_free_their_child_once,),
     ),

@@ -18,6 +18,9 @@ from orchestrator.states import (
     TERMINAL_RUN,
     TERMINAL_TASK_RUN,
     AttemptOutcome,
+    BulkStatus,
+    ConditionKind,
+    EntryKind,
     RunStatus,
     TaskRunStatus,
     WorkerStatus,
@@ -137,6 +140,9 @@ LIVE = {
     "delayed_item": {TaskRunStatus.SCHEDULED.value, TaskRunStatus.BACKOFF.value},
     "attempt": {outcome.value for outcome in AttemptOutcome},
     "worker": {status.value for status in WorkerStatus},
+    "journal_entry": {kind.value for kind in EntryKind},
+    "wait_condition": {kind.value for kind in ConditionKind},
+    "bulk_operation": {status.value for status in BulkStatus},
 }
 STORED = LIVE | {
     "run": {status.value for status in TERMINAL_RUN},

@@ -58,7 +58,7 @@ def test_history_is_partitioned_by_the_range_of_its_key(lab: Lab) -> None:
         list(TABLES),
     )
     # The second one would be the default partition, which there must not be.
-    assert rows == [("RANGE (id)", 0)] * 3
+    assert rows == [("RANGE (id)", 0)] * len(TABLES)
 
 
 def test_a_queue_item_has_one_index_which_is_the_order_of_claiming(lab: Lab) -> None:

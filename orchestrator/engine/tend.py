@@ -1,0 +1,31 @@
+"""Tend: route what was pushed and judge what waits, until nothing is left to do.
+
+Each verb finds by an index what is to be done, does so much of it in a durable
+transaction of its own, and says how much that was. So it does not matter who tends, how
+many at once, or what a crash interrupted: a hint only makes it soon.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from orchestrator.engine.sessions import Session
+
+VERBS: tuple[Callable[[Session], int], ...] = ()
+
+ROUNDS = 100  # of all verbs, before others get their turn
+
+
+def tend(session: Session) -> int:
+    """Do all that there is to do, in durable transactions; how much was done.
+
+    What one verb does may be work for another one. What is locked elsewhere is left,
+    and found again by whoever tends next.
+    """
+    total = 0
+    for _ in range(ROUNDS):
+        done = sum(verb(session) for verb in VERBS)
+        if not done:
+            break
+        total += done
+    return total
