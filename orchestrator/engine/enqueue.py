@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
@@ -27,15 +28,19 @@ def enqueue(
     tenant: str = "",
     parent_task_run_id: UUID | None = None,
     event_id: UUID | None = None,
-    idempotency_key: str | None = None,
+    run_ids: Sequence[UUID] | None = None,
+    idempotency_keys: Sequence[str | None] = (),
 ) -> list[UUID]:
     """Create one run for each of `inputs` (JSON texts) and return their ids in order.
 
     Joins the caller's transaction: a rollback leaves nothing. Several statements, one
     for each 250 task runs, are atomic together; the server works on one while the next
     is made. Locks no row that others use.
+
+    `run_ids` are theirs where they are known already; `idempotency_keys`, one a run or
+    none at all, are noted with the runs, which hold them since `keys.claim`.
     """
-    run_ids = clock.new_run_ids(session, len(inputs))
+    run_ids = list(run_ids or clock.new_run_ids(session, len(inputs)))
     queue = None if queue_name is None else queue_id(queue_name)
     common = {
         "workflow_id": shape.workflow_id,
@@ -48,20 +53,19 @@ def enqueue(
         "tasks": len(shape.tasks),
         "parent_task_run_id": parent_task_run_id,
         "event_id": event_id,
-        "idempotency_key": idempotency_key,
     }
     runs = max(1, CHUNK // len(shape.tasks))
     statement = statements("enqueue")["enqueue"]
     if len(inputs) <= runs:
-        session.send(statement, common | _rows(shape, run_ids, inputs, queue))
+        rows = _rows(shape, run_ids, inputs, queue) | _noted(idempotency_keys)
+        session.send(statement, common | rows)
         return run_ids
     first = max(1, FIRST // len(shape.tasks))
     with session.stream():
         for start in (0, *range(first, len(inputs), runs)):
             part = slice(start, start + runs if start else first)
-            session.send(
-                statement, common | _rows(shape, run_ids[part], inputs[part], queue)
-            )
+            rows = _rows(shape, run_ids[part], inputs[part], queue)
+            session.send(statement, common | rows | _noted(idempotency_keys[part]))
     return run_ids
 
 
@@ -91,6 +95,11 @@ def _rows(
             [task.schedule_timeout_ms for task in tasks] * count
         ),
     }
+
+
+def _noted(idempotency_keys: Sequence[str | None]) -> dict[str, object]:
+    texts = [key and json.dumps(key) for key in idempotency_keys]
+    return {"idempotency_keys": documents(texts)}
 
 
 def _awaited(task: TaskShape) -> int:

@@ -6,14 +6,15 @@
 --         bool[], one element a task run; workflow_id, version_id, queue_id bigint; metadata text
 --         (JSON); tenant text; priority int (-100..100); run_after timestamptz or null;
 --         tasks int (a run); parent_task_run_id, event_id uuid or null;
---         idempotency_key text or null.
+--         idempotency_keys text, a JSON array of them, one a run or none at all.
 -- Locks:  none but those of its own new rows.
 -- Rows:   none.
 WITH new_run AS (
-    SELECT new.id, new.input
+    SELECT new.id, new.input, new.idempotency_key
     FROM ROWS FROM (
-        unnest(%(run_ids)s::uuid[]), jsonb_array_elements(%(inputs)s::text::jsonb)
-    ) AS new (id, input)
+        unnest(%(run_ids)s::uuid[]), jsonb_array_elements(%(inputs)s::text::jsonb),
+        jsonb_array_elements_text(%(idempotency_keys)s::text::jsonb)
+    ) AS new (id, input, idempotency_key)
 ), run AS (
     INSERT INTO orchestrator_run (
         id, workflow_id, version_id, queue_id, status_reason, generation, input,
@@ -24,7 +25,7 @@ WITH new_run AS (
         new_run.id, %(workflow_id)s::bigint, %(version_id)s::bigint,
         %(queue_id)s::bigint, '', 1, new_run.input, %(metadata)s::text::jsonb,
         %(tenant)s::text, %(priority)s::smallint, %(parent_task_run_id)s::uuid,
-        %(event_id)s::uuid, %(idempotency_key)s::text, orchestrator_now(),
+        %(event_id)s::uuid, new_run.idempotency_key, orchestrator_now(),
         %(run_after)s::timestamptz
     FROM new_run
 ), node AS MATERIALIZED (
