@@ -30,6 +30,14 @@ class InvalidDefinition(OrchestratorError):
     """A workflow or a task is declared in a way that cannot work."""
 
 
+class InvalidExpression(InvalidDefinition):
+    """A CEL expression has a mistake in it, or names what its place does not have."""
+
+
+class ExpressionFailed(OrchestratorError):
+    """A CEL expression could not be evaluated with the values at hand."""
+
+
 class InvalidValue(OrchestratorError):
     """The value cannot be stored as JSON.
 
