@@ -26,10 +26,10 @@ def enqueue(
     run_after: datetime | None = None,
     metadata: str = "{}",
     tenant: str = "",
-    parent_task_run_id: UUID | None = None,
     event_id: UUID | None = None,
     run_ids: Sequence[UUID] | None = None,
     idempotency_keys: Sequence[str | None] = (),
+    parents: Sequence[UUID] = (),
 ) -> list[UUID]:
     """Create one run for each of `inputs` (JSON texts) and return their ids in order.
 
@@ -38,7 +38,8 @@ def enqueue(
     is made. Locks no row that others use.
 
     `run_ids` are theirs where they are known already; `idempotency_keys`, one a run or
-    none at all, are noted with the runs, which hold them since `keys.claim`.
+    none at all, are noted with the runs, which hold them since `keys.claim`; `parents`
+    are the task runs that spawn them, one a run or none at all.
     """
     run_ids = list(run_ids or clock.new_run_ids(session, len(inputs)))
     queue = None if queue_name is None else queue_id(queue_name)
@@ -51,21 +52,22 @@ def enqueue(
         "priority": priority,
         "run_after": run_after,
         "tasks": len(shape.tasks),
-        "parent_task_run_id": parent_task_run_id,
         "event_id": event_id,
     }
     runs = max(1, CHUNK // len(shape.tasks))
     statement = statements("enqueue")["enqueue"]
     if len(inputs) <= runs:
-        rows = _rows(shape, run_ids, inputs, queue) | _noted(idempotency_keys)
-        session.send(statement, common | rows)
+        rows = _rows(shape, run_ids, inputs, queue)
+        noted = _noted(idempotency_keys, parents)
+        session.send(statement, common | rows | noted)
         return run_ids
     first = max(1, FIRST // len(shape.tasks))
     with session.stream():
         for start in (0, *range(first, len(inputs), runs)):
             part = slice(start, start + runs if start else first)
             rows = _rows(shape, run_ids[part], inputs[part], queue)
-            session.send(statement, common | rows | _noted(idempotency_keys[part]))
+            noted = _noted(idempotency_keys[part], parents[part])
+            session.send(statement, common | rows | noted)
     return run_ids
 
 
@@ -97,9 +99,11 @@ def _rows(
     }
 
 
-def _noted(idempotency_keys: Sequence[str | None]) -> dict[str, object]:
+def _noted(
+    idempotency_keys: Sequence[str | None], parents: Sequence[UUID]
+) -> dict[str, object]:
     texts = [key and json.dumps(key) for key in idempotency_keys]
-    return {"idempotency_keys": documents(texts)}
+    return {"idempotency_keys": documents(texts), "parents": uuids(parents)}
 
 
 def _awaited(task: TaskShape) -> int:

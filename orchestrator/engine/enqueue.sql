@@ -5,16 +5,18 @@
 --         lanes and queue_ids bigint[], schedule_timeouts int[] (ms or null), judged
 --         bool[], one element a task run; workflow_id, version_id, queue_id bigint; metadata text
 --         (JSON); tenant text; priority int (-100..100); run_after timestamptz or null;
---         tasks int (a run); parent_task_run_id, event_id uuid or null;
+--         tasks int (a run); event_id uuid or null; parents uuid[], the task runs
+--         that spawn them, one a run or none at all;
 --         idempotency_keys text, a JSON array of them, one a run or none at all.
 -- Locks:  none but those of its own new rows.
 -- Rows:   none.
 WITH new_run AS (
-    SELECT new.id, new.input, new.idempotency_key
+    SELECT new.id, new.parent_id, new.input, new.idempotency_key
     FROM ROWS FROM (
-        unnest(%(run_ids)s::uuid[]), jsonb_array_elements(%(inputs)s::text::jsonb),
+        unnest(%(run_ids)s::uuid[], %(parents)s::uuid[]),
+        jsonb_array_elements(%(inputs)s::text::jsonb),
         jsonb_array_elements_text(%(idempotency_keys)s::text::jsonb)
-    ) AS new (id, input, idempotency_key)
+    ) AS new (id, parent_id, input, idempotency_key)
 ), run AS (
     INSERT INTO orchestrator_run (
         id, workflow_id, version_id, queue_id, status_reason, generation, input,
@@ -24,7 +26,7 @@ WITH new_run AS (
     SELECT
         new_run.id, %(workflow_id)s::bigint, %(version_id)s::bigint,
         %(queue_id)s::bigint, '', 1, new_run.input, %(metadata)s::text::jsonb,
-        %(tenant)s::text, %(priority)s::smallint, %(parent_task_run_id)s::uuid,
+        %(tenant)s::text, %(priority)s::smallint, new_run.parent_id,
         %(event_id)s::uuid, new_run.idempotency_key, orchestrator_now(),
         %(run_after)s::timestamptz
     FROM new_run
