@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from orchestrator.context import Context
 from orchestrator.exceptions import (
+    BulkIdempotencyCollision,
+    IdempotencyCollision,
     IllegalTransition,
     InvalidDefinition,
     InvalidInput,
@@ -19,14 +21,17 @@ from orchestrator.exceptions import (
     TaskFailed,
     WaitingInTransaction,
 )
-from orchestrator.policies import Retry
+from orchestrator.policies import Idempotency, Retry
 from orchestrator.runs import UNCHANGED, RunHandle
 from orchestrator.tasks import task
 from orchestrator.workflows import workflow
 
 __all__ = [
     "UNCHANGED",
+    "BulkIdempotencyCollision",
     "Context",
+    "Idempotency",
+    "IdempotencyCollision",
     "IllegalTransition",
     "InvalidDefinition",
     "InvalidInput",

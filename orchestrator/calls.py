@@ -30,6 +30,8 @@ class CallOptions:
     queue_name: str | None = None
     metadata: str = "{}"
     tenant: str = ""
+    idempotency_key: str | None = None
+    idempotency_scope: str | None = None
 
     def using(
         self,
@@ -39,6 +41,8 @@ class CallOptions:
         queue_name: str | None,
         metadata: Mapping[str, Any] | None,
         tenant: str | None,
+        idempotency_key: str | None,
+        idempotency_scope: str | None,
     ) -> CallOptions:
         """These options with those changed that are given, `metadata` laid over.
 
@@ -58,6 +62,14 @@ class CallOptions:
             changed["metadata"] = dump_metadata(loads(self.metadata) | given)
         if tenant is not None:
             changed["tenant"] = options.check_tenant(tenant, InvalidInput)
+        if idempotency_key is not None:
+            changed["idempotency_key"] = options.check_key(
+                idempotency_key, "idempotency_key", InvalidInput
+            )
+        if idempotency_scope is not None:
+            changed["idempotency_scope"] = options.check_key(
+                idempotency_scope, "idempotency_scope", InvalidInput
+            )
         return replace(self, **changed)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import UUID
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -55,6 +57,59 @@ class InvalidInput(InvalidValue):
 
 class InvalidOutput(InvalidValue):
     """The output of a task cannot be stored as JSON."""
+
+
+class IdempotencyCollision(OrchestratorError):
+    """Another run holds the idempotency key.
+
+    `run_id` is that run, `scope` and `key` what it holds; `index` is the place of the
+    call in `enqueue_many`, from 0.
+    """
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        run_id: UUID,
+        scope: str = "",
+        key: str = "",
+        index: int = 0,
+    ) -> None:
+        super().__init__(message)
+        self.run_id = run_id
+        self.scope = scope
+        self.key = key
+        self.index = index
+
+    @classmethod
+    def of(cls, index: int, scope: str, key: str, run_id: UUID) -> IdempotencyCollision:
+        """With the message that says who holds the key."""
+        return cls(
+            f"Run {run_id} holds the idempotency key {key!r} in the scope {scope!r}. "
+            "Take that one: RunHandle.get(error.run_id).",
+            run_id=run_id,
+            scope=scope,
+            key=key,
+            index=index,
+        )
+
+
+class BulkIdempotencyCollision(OrchestratorError):
+    """Other runs hold some of the idempotency keys; the rest of the runs was made.
+
+    `created` are the handles of those, `collisions` an IdempotencyCollision for each
+    of the others, both in the order of the calls.
+    """
+
+    def __init__(
+        self, created: Sequence[Any], collisions: Sequence[IdempotencyCollision]
+    ) -> None:
+        super().__init__(
+            f"{len(created)} runs were made; {len(collisions)} were not, since other "
+            f"runs hold their idempotency keys. The first: {collisions[0]}"
+        )
+        self.created = list(created)
+        self.collisions = list(collisions)
 
 
 class UnknownWorkflow(OrchestratorError):

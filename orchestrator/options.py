@@ -39,6 +39,22 @@ def check_name(name: object, what: str, refusal: Refusal = InvalidDefinition) ->
     return name
 
 
+def check_key(key: object, what: str, refusal: Refusal = InvalidDefinition) -> str:
+    """An idempotency key, or the name of a scope of them."""
+    if not isinstance(key, str):
+        raise refusal(f"{what} is {key!r}; give a string.")
+    if not 0 < len(key) <= NAME_LENGTH or "\0" in key or not _is_unicode(key):
+        raise refusal(
+            f"{what} is {key[:40]!r} ({len(key)} characters); give 1 to {NAME_LENGTH} "
+            "without NUL and lone surrogates, such as a digest of what is longer."
+        )
+    return key
+
+
+def _is_unicode(text: str) -> bool:
+    return text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
 def check_priority(priority: object, refusal: Refusal = InvalidDefinition) -> int:
     """A priority from -100 to 100; larger is first."""
     if isinstance(priority, bool) or not isinstance(priority, int):

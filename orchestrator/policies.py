@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
 from orchestrator.exceptions import InvalidDefinition
 
@@ -93,6 +93,41 @@ class Retry:
         return cls(data["attempts"], **options)
 
 
+@dataclass(frozen=True, slots=True)
+class Idempotency:
+    """Let one run hold a key at a time; another one of that key is not made.
+
+    `expression` is CEL over `input`, `metadata`, `tenant` and `workflow` that gives a
+    string. The run holds the key for `ttl`; with `until="finished"` until it has ended,
+    and for `ttl` at most. Keys are the workflow's own, or shared by all that name the
+    same `scope`.
+    """
+
+    expression: str
+    _: KW_ONLY
+    ttl: timedelta
+    until: Literal["expired", "finished"] = "expired"
+    scope: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_ttl(self.ttl)
+        _check_scope(self.scope)
+        if self.until not in ("expired", "finished"):
+            raise InvalidDefinition(
+                f'Idempotency(until={self.until!r}) is unknown; use "expired" or '
+                '"finished".'
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The policy as JSON; `ttl` in seconds."""
+        return {
+            "expression": self.expression,
+            "ttl": self.ttl.total_seconds(),
+            "until": self.until,
+            "scope": self.scope,
+        }
+
+
 def _check_attempts(attempts: object) -> None:
     if isinstance(attempts, bool) or not isinstance(attempts, int):
         raise InvalidDefinition(
@@ -122,4 +157,20 @@ def _check_delay(name: str, value: object) -> None:
     if not timedelta(0) <= value <= MAX_DELAY:
         raise InvalidDefinition(
             f"Retry({name}={value!r}) is out of range; give 0 to {MAX_DELAY.days} days."
+        )
+
+
+def _check_ttl(ttl: object) -> None:
+    if not isinstance(ttl, timedelta) or not timedelta(0) < ttl <= MAX_DELAY:
+        raise InvalidDefinition(
+            f"Idempotency(ttl={ttl!r}) cannot be used; give a timedelta of more than "
+            f"0 and at most {MAX_DELAY.days} days."
+        )
+
+
+def _check_scope(scope: object) -> None:
+    if scope is not None and (not isinstance(scope, str) or not 0 < len(scope) <= 200):
+        raise InvalidDefinition(
+            f"Idempotency(scope={scope!r}) should be text of 1 to 200 characters, or "
+            "None for the workflow's own."
         )

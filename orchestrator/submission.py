@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from orchestrator import idempotency
 from orchestrator.calls import CallOptions
-from orchestrator.engine import enqueue, notify, register, sessions
+from orchestrator.engine import clock, enqueue, keys, notify, register, sessions
 from orchestrator.engine.sessions import Session
 from orchestrator.engine.shapes import queue_id
-from orchestrator.exceptions import InvalidInput
+from orchestrator.exceptions import (
+    BulkIdempotencyCollision,
+    IdempotencyCollision,
+    InvalidInput,
+)
+from orchestrator.runs import RunHandle
 
 if TYPE_CHECKING:
     from orchestrator.workflows import WorkflowDefinition
@@ -30,16 +37,28 @@ def forget_queues() -> None:
 def submit(
     definition: WorkflowDefinition[Any], options: CallOptions, text: str
 ) -> UUID:
-    """Enqueue one run; `text` is its input as JSON. One statement, no lookup."""
+    """Enqueue one run; `text` is its input as JSON. One statement, no lookup.
+
+    With an idempotency key: one more, in the same transaction. Raises
+    IdempotencyCollision where another run holds the key.
+    """
     session = sessions.django_session()
+    if idempotency.applies(definition, options):
+        return _submit_keyed(session, definition, [(options, text)], single=True)[0]
     return _send(session, definition, options, [text])[0]
 
 
 def submit_many(
     definition: WorkflowDefinition[Any], calls: Iterable[Prepared]
 ) -> list[UUID]:
-    """Enqueue many runs, all or none; one statement for each 250 task runs."""
+    """Enqueue many runs, all or none; one statement for each 250 task runs.
+
+    Raises BulkIdempotencyCollision where others hold keys; the rest is made then.
+    """
     session = sessions.django_session()
+    calls = list(calls)
+    if any(idempotency.applies(definition, options) for options, _ in calls):
+        return _submit_keyed(session, definition, calls)
     groups = [
         (options, [text for _, text in group])
         for options, group in groupby(calls, key=lambda call: call[0])
@@ -67,14 +86,56 @@ def numbered(
             raise InvalidInput(f"Item {index}: {error}", path=error.path) from None
 
 
+def _submit_keyed(
+    session: Session,
+    definition: WorkflowDefinition[Any],
+    calls: list[Prepared],
+    *,
+    single: bool = False,
+) -> list[UUID]:
+    """Enqueue the calls whose keys are free; keys and runs commit together."""
+    run_ids = clock.new_run_ids(session, len(calls))
+    wanted = [
+        idempotency.key_of(definition, options, text, run_id)
+        for (options, text), run_id in zip(calls, run_ids, strict=True)
+    ]
+    with session.joined():
+        held = keys.claim(session, [key for key in wanted if key is not None])
+        collisions = [
+            IdempotencyCollision.of(index, key.scope, key.key, held[run_id])
+            for index, (key, run_id) in enumerate(zip(wanted, run_ids, strict=True))
+            if key is not None and run_id in held
+        ]
+        if single and collisions:
+            raise collisions[0]  # and let go of what the look at the key has locked
+        free = [
+            (_keyless(options), text, run_id, key and key.key)
+            for (options, text), run_id, key in zip(calls, run_ids, wanted, strict=True)
+            if run_id not in held
+        ]
+        for options, group in groupby(free, key=lambda call: call[0]):
+            _, texts, ids, names = zip(*group, strict=True)
+            _send(session, definition, options, texts, ids, names)
+    if collisions:
+        created = [RunHandle[Any](run_id) for _, _, run_id, _ in free]
+        raise BulkIdempotencyCollision(created, collisions)
+    return run_ids
+
+
+def _keyless(options: CallOptions) -> CallOptions:
+    return replace(options, idempotency_key=None, idempotency_scope=None)
+
+
 def _send(
     session: Session,
     definition: WorkflowDefinition[Any],
     options: CallOptions,
-    texts: list[str],
+    texts: Sequence[str],
+    run_ids: Sequence[UUID] | None = None,
+    idempotency_keys: Sequence[str | None] = (),
 ) -> list[UUID]:
     queues = _queues(session, definition, options.queue_name)
-    run_ids = enqueue.enqueue(
+    made = enqueue.enqueue(
         session,
         definition.shape,
         texts,
@@ -83,10 +144,12 @@ def _send(
         run_after=options.run_after,
         metadata=options.metadata,
         tenant=options.tenant,
+        run_ids=run_ids,
+        idempotency_keys=idempotency_keys,
     )
     if options.run_after is None:
         notify.wake(session, queues)
-    return run_ids
+    return made
 
 
 def _queues(

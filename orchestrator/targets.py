@@ -46,12 +46,17 @@ class WorkflowTarget(Generic[Input]):
         queue_name: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         tenant: str | None = None,
+        idempotency_key: str | None = None,
+        idempotency_scope: str | None = None,
     ) -> WorkflowTarget[Input]:
         """The workflow with other options for the runs enqueued by it.
 
         `priority` is -100 to 100, larger is first; `run_after` an aware datetime;
         `queue_name` is for all tasks of the run; `metadata` is laid over what there
-        is already; `tenant` labels the run. Raises InvalidInput.
+        is already; `tenant` labels the run. No other run is made of an
+        `idempotency_key` while one holds it: for a day, or as the workflow's
+        Idempotency says; `idempotency_scope` shares keys between workflows. Raises
+        InvalidInput.
         """
         options = self.options.using(
             priority=priority,
@@ -59,6 +64,8 @@ class WorkflowTarget(Generic[Input]):
             queue_name=queue_name,
             metadata=metadata,
             tenant=tenant,
+            idempotency_key=idempotency_key,
+            idempotency_scope=idempotency_scope,
         )
         return WorkflowTarget(self.definition, options)
 
@@ -69,7 +76,11 @@ class WorkflowTarget(Generic[Input]):
     def enqueue(self, input: Input) -> RunHandle[Outputs]: ...
 
     def enqueue(self, input: Any = MISSING) -> RunHandle[Outputs]:
-        """Create a run; raises InvalidInput with the path of what does not fit."""
+        """Create a run; raises InvalidInput with the path of what does not fit.
+
+        With an idempotency key, raises IdempotencyCollision where another run holds
+        it, and may wait for another transaction that has claimed it.
+        """
         return self._enqueue(input)
 
     @overload
@@ -98,7 +109,8 @@ class WorkflowTarget(Generic[Input]):
     ) -> list[RunHandle[Outputs]]:
         """Create a run for each input, or call made by `bind`: all, or none.
 
-        Raises InvalidInput with the index of the one that does not fit.
+        Raises InvalidInput with the index of the one that does not fit, and
+        BulkIdempotencyCollision where others hold keys: the rest is made then.
         """
         calls = list(numbered(inputs, self._prepared))
         return [RunHandle(run_id) for run_id in submit_many(self.definition, calls)]

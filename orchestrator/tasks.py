@@ -28,7 +28,7 @@ from orchestrator.context import Context
 from orchestrator.definitions import TaskDefinition, check_function
 from orchestrator.exceptions import InvalidInput
 from orchestrator.options import check_flag, check_name
-from orchestrator.policies import Retry
+from orchestrator.policies import Idempotency, Retry
 from orchestrator.runs import RunHandle
 from orchestrator.submission import Prepared, numbered, submit, submit_many
 from orchestrator.targets import prepared_call
@@ -48,6 +48,7 @@ class TaskOptions(TypedDict, total=False):
     queue_name: str
     priority: int
     metadata: Mapping[str, Any] | None
+    idempotency: Idempotency | None
     retries: int | Retry
     execution_timeout: timedelta | None
     schedule_timeout: timedelta | None
@@ -78,6 +79,8 @@ class TaskTarget(Generic[P, R]):
         queue_name: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         tenant: str | None = None,
+        idempotency_key: str | None = None,
+        idempotency_scope: str | None = None,
     ) -> TaskTarget[P, R]:
         """The task with other options, as `WorkflowTarget.using`."""
         options = self.options.using(
@@ -86,11 +89,17 @@ class TaskTarget(Generic[P, R]):
             queue_name=queue_name,
             metadata=metadata,
             tenant=tenant,
+            idempotency_key=idempotency_key,
+            idempotency_scope=idempotency_scope,
         )
         return TaskTarget(self.definition, options)
 
     def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> RunHandle[R]:
-        """Create a run; raises InvalidInput where the arguments do not fit."""
+        """Create a run; raises InvalidInput where the arguments do not fit.
+
+        With an idempotency key, raises IdempotencyCollision where another run holds
+        it, and may wait for another transaction that has claimed it.
+        """
         definition = self.definition
         text = definition.encode_input(Arguments(args, kwargs))
         return RunHandle(submit(definition, self.options, text))
@@ -107,7 +116,8 @@ class TaskTarget(Generic[P, R]):
     def enqueue_many(self, calls: Iterable[Call[R]]) -> list[RunHandle[R]]:
         """Create a run for each call made by `bind`: all, or none.
 
-        Raises InvalidInput with the index of one that is not of this task.
+        Raises InvalidInput with the index of one that is not of this task, and
+        BulkIdempotencyCollision where others hold keys: the rest is made then.
         """
         prepared = list(numbered(calls, self._prepared))
         return [RunHandle(run_id) for run_id in submit_many(self.definition, prepared)]
@@ -136,6 +146,7 @@ class StandaloneTask(TaskTarget[P, R]):
         queue_name: str = "default",
         priority: int = 0,
         metadata: Mapping[str, Any] | None = None,
+        idempotency: Idempotency | None = None,
         retries: int | Retry = 0,
         execution_timeout: timedelta | None = None,
         schedule_timeout: timedelta | None = None,
@@ -170,6 +181,7 @@ class StandaloneTask(TaskTarget[P, R]):
             queue_name=queue_name,
             priority=priority,
             metadata=metadata,
+            idempotency=idempotency,
             standalone=True,
         )
         self.definition.add(task)
@@ -202,6 +214,8 @@ class StandaloneTask(TaskTarget[P, R]):
 
 class _PlainTask(TaskDefinition[Any, R]):
     """The only task of a standalone task's workflow: it unpacks the arguments."""
+
+    plain = True  # its input is arguments
 
     def __init__(
         self,
@@ -283,9 +297,9 @@ def task(function: Any = None, /, **task_options: Any) -> Any:
     """Declare a standalone task: `@task`, or `@task(retries=3, …)`.
 
     Arguments and result are JSON by their annotations. With `takes_context` the
-    function takes a Context before its arguments. `queue_name`, `priority` and
-    `metadata` are what its runs get unless `using` says otherwise; the rest is as in
-    `WorkflowDefinition.task`.
+    function takes a Context before its arguments. `queue_name`, `priority`,
+    `metadata` and `idempotency` are as in `workflow`, in whose expression `input` has
+    the arguments by name; the rest is as in `WorkflowDefinition.task`.
 
     Raises InvalidDefinition.
     """

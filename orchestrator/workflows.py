@@ -17,7 +17,8 @@ from orchestrator.definitions import TaskDefinition, check_parents, check_takes_
 from orchestrator.engine import versions
 from orchestrator.engine.shapes import Shape
 from orchestrator.exceptions import InvalidDefinition, InvalidInput
-from orchestrator.policies import Retry
+from orchestrator.idempotency import check as check_idempotency
+from orchestrator.policies import Idempotency, Retry
 from orchestrator.serialization import Misfit, dumps, invalid
 from orchestrator.targets import MISSING, WorkflowTarget
 
@@ -58,6 +59,7 @@ class WorkflowDefinition(WorkflowTarget[Input]):
         queue_name: str = "default",
         priority: int = 0,
         metadata: Mapping[str, Any] | None = None,
+        idempotency: Idempotency | None = None,
         standalone: bool = False,
     ) -> None:
         self.definition = self
@@ -68,6 +70,7 @@ class WorkflowDefinition(WorkflowTarget[Input]):
         self.queue_name = options.check_name(queue_name, "queue")
         self.priority = options.check_priority(priority)
         self.metadata = options.check_metadata(metadata)
+        self.idempotency = check_idempotency(idempotency, name)
         self.standalone = standalone
         self.tasks: dict[str, TaskDefinition[Input, Any]] = {}
         registry.add(self)
@@ -174,17 +177,17 @@ class WorkflowDefinition(WorkflowTarget[Input]):
 
         Raises InvalidDefinition where it has no tasks.
         """
-        shape = Shape.build(
-            self.name,
-            {
-                "workflow": self.name,
-                "description": self.description,
-                "standalone": self.standalone,
-                "queue_name": self.queue_name,
-                "priority": self.priority,
-                "tasks": [task.data() for task in self.tasks.values()],
-            },
-        )
+        data = {
+            "workflow": self.name,
+            "description": self.description,
+            "standalone": self.standalone,
+            "queue_name": self.queue_name,
+            "priority": self.priority,
+            "tasks": [task.data() for task in self.tasks.values()],
+        }
+        if self.idempotency is not None:
+            data["idempotency"] = self.idempotency.to_dict()
+        shape = Shape.build(self.name, data)
         versions.remember(shape)
         return shape
 
@@ -238,6 +241,7 @@ def workflow(
     queue_name: str = "default",
     priority: int = 0,
     metadata: Mapping[str, Any] | None = None,
+    idempotency: Idempotency | None = None,
     versioning: Literal["latest"] = "latest",
 ) -> WorkflowDefinition[None]: ...
 
@@ -251,6 +255,7 @@ def workflow(
     queue_name: str = "default",
     priority: int = 0,
     metadata: Mapping[str, Any] | None = None,
+    idempotency: Idempotency | None = None,
     versioning: Literal["latest"] = "latest",
 ) -> WorkflowDefinition[Input]: ...
 
@@ -263,13 +268,15 @@ def workflow(
     queue_name: str = "default",
     priority: int = 0,
     metadata: Mapping[str, Any] | None = None,
+    idempotency: Idempotency | None = None,
     versioning: Literal["latest"] = "latest",
 ) -> WorkflowDefinition[Any]:
     """Declare a workflow, in a `workflows` or `tasks` module of an installed app.
 
     `input` is the type of its input (a dataclass, TypedDict, pydantic model, or dict
     for any JSON object), None for none. `queue_name`, `priority` (-100 to 100, larger
-    is first) and `metadata` are what its runs get unless `using` says otherwise. Any
+    is first) and `metadata` are what its runs get unless `using` says otherwise;
+    `idempotency` makes no second run of the same key. Any
     worker that knows a task may execute it, whatever the version of the run.
 
     Raises InvalidDefinition.
@@ -284,4 +291,5 @@ def workflow(
         queue_name=queue_name,
         priority=priority,
         metadata=metadata,
+        idempotency=idempotency,
     )

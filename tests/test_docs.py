@@ -232,6 +232,7 @@ SIGNATURES: dict[str, Callable[..., Any]] = {
     "workflow": orchestrator.workflow,
     "WorkflowDefinition.task": WorkflowDefinition.task,
     "Retry": orchestrator.Retry,
+    "Idempotency": orchestrator.Idempotency,
     "using": WorkflowTarget.using,
     **{
         name: getattr(operations, name)

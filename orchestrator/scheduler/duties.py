@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from orchestrator.engine import duties, partitions
+from orchestrator.engine import duties, keys, partitions
 from orchestrator.engine.sessions import Session
 
 logger = logging.getLogger("orchestrator")
@@ -23,7 +23,10 @@ class Duty:
     do: Callable[[Session], Any]
 
 
-DUTIES = (Duty("partitions", timedelta(hours=1), partitions.ensure),)
+DUTIES = (
+    Duty("partitions", timedelta(hours=1), partitions.ensure),
+    Duty("idempotency keys", timedelta(minutes=10), keys.purge),
+)
 
 
 def do_due(session: Session, holder: str) -> int:

@@ -23,6 +23,10 @@ ROWS = (
     "deadline",
     "worker",
     "duty",
+    "idempotency_key",
+    "log_line",
+    "stream_chunk",
+    "progress",
     "test_seen",
 )
 
