@@ -83,6 +83,14 @@ def chains(bench: Bench, figures: Figures) -> None:
     _note(figures, "chains", drained)
 
 
+def diamonds(bench: Bench, figures: Figures) -> None:
+    """Workflows of four tasks, the middle two side by side, finished per second."""
+    peers = _those_with(bench, "diamond")
+    with bench.session(*peers):
+        drained = bench.drain_in_turns(peers, "diamond", 1, bench.profile.chained)
+    _note(figures, "diamonds", drained)
+
+
 def backlog(bench: Bench, figures: Figures) -> None:
     """Drains without, then drains with the backlog, one peer after the other.
 
@@ -169,6 +177,7 @@ MEASURES: dict[str, Callable[[Bench, Figures], None]] = {
     "latency": latency,
     "backlog": backlog,
     "chains": chains,
+    "diamonds": diamonds,
     "idle": idle,
 }
 ONCE = {"idle"}

@@ -22,6 +22,7 @@ METRICS = {
     "backlog-kept": "… as a share of without it",
     "backlog-cpu": "… CPU of a task, by that without it",
     "chains": "three-task chains/s",
+    "diamonds": "four-task diamonds/s",
     "idle": "idle worker, transactions/s",
 }
 
@@ -132,6 +133,8 @@ FLOORS = (
     Floor("drain-sync-2", "sync drain, 2 processes: half of pgqueuer's async", 0.5,
           "pgqueuer", "drain-async-2"),
     Floor("backlog-kept", "the backlog costs at most 5 %", 0.95),
+    Floor("diamonds", "diamonds: a third of the noop drain per task", 1 / 12, "ours",
+          "drain-async-1"),
     Floor("bulk", "bulk enqueue: pgqueuer's", 1.0, "pgqueuer"),
     Floor("enqueue", "single enqueue: procrastinate's", 1.0, "procrastinate"),
     Floor("latency-p50", "latency p50: procrastinate's", 1.0, "procrastinate",

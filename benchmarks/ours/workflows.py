@@ -1,4 +1,4 @@
-"""Tasks that do nothing: one of each kind, and a chain of three."""
+"""Tasks that do nothing: one of each kind, a chain of three, a diamond of four."""
 
 from __future__ import annotations
 
@@ -33,4 +33,27 @@ async def second(ctx: Context[dict[str, Any]]) -> None:
 
 @chain.task(parents=[second])
 async def third(ctx: Context[dict[str, Any]]) -> None:
+    """Its start is not measured."""
+
+
+diamond = workflow("diamond", input=dict[str, Any], queue_name="diamond")
+
+
+@diamond.task
+async def top(ctx: Context[dict[str, Any]]) -> None:
+    stamp(ctx.input["number"])
+
+
+@diamond.task(parents=[top])
+async def left(ctx: Context[dict[str, Any]]) -> None:
+    """Its start is not measured."""
+
+
+@diamond.task(parents=[top])
+async def right(ctx: Context[dict[str, Any]]) -> None:
+    """Its start is not measured."""
+
+
+@diamond.task(parents=[left, right])
+async def bottom(ctx: Context[dict[str, Any]]) -> None:
     """Its start is not measured."""

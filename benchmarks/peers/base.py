@@ -9,9 +9,9 @@ from typing import ClassVar, Literal
 from benchmarks.processes import Processes
 from benchmarks.stamps import VARIABLE
 
-Kind = Literal["async", "sync", "chain"]
-"""What a task is: a coroutine, a plain function, or three in a row (whose first
-stamps). Names the peer's task, queue or entry point."""
+Kind = Literal["async", "sync", "chain", "diamond"]
+"""What a task is: a coroutine, a plain function, three in a row, or four of which two
+are side by side (whose first stamps). Names the peer's task, queue or entry point."""
 
 URL = "BENCH_URL"
 

@@ -26,10 +26,10 @@ LEFT = sql.SQL(
 
 
 class Ours(Peer):
-    """Tasks as `@task` functions, the chain as a workflow of three."""
+    """Tasks as `@task` functions, chain and diamond as workflows."""
 
     name: ClassVar[str] = "ours"
-    kinds = frozenset({"async", "sync", "chain"})
+    kinds = frozenset({"async", "sync", "chain", "diamond"})
 
     def own_environment(self) -> dict[str, str]:
         return {"DJANGO_SETTINGS_MODULE": SETTINGS}
@@ -56,6 +56,7 @@ class Ours(Peer):
             "async": workflows.noop.enqueue,
             "sync": workflows.noop_sync.enqueue,
             "chain": lambda number: workflows.chain.enqueue({"number": number}),
+            "diamond": lambda number: workflows.diamond.enqueue({"number": number}),
         }
         self._many: dict[Kind, Callable[[range], object]] = {
             "async": lambda numbers: workflows.noop.enqueue_many(
@@ -65,6 +66,9 @@ class Ours(Peer):
                 [workflows.noop_sync.bind(number) for number in numbers]
             ),
             "chain": lambda numbers: workflows.chain.enqueue_many(
+                [{"number": number} for number in numbers]
+            ),
+            "diamond": lambda numbers: workflows.diamond.enqueue_many(
                 [{"number": number} for number in numbers]
             ),
         }
