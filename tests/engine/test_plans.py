@@ -60,6 +60,8 @@ CALLERS: dict[tuple[str, str], set[str]] = {
     ("cancel", "leased"): {LEASE},
     ("cancel", "attempts"): {TASK_RUN},
     ("cancel", "end"): {RUN, RUN_OPEN, TASK_RUN, OPEN_RUN, DEADLINE},
+    ("tree", "open"): {RUN, RUN_OPEN},
+    ("tree", "children"): {"orchestrator_run_parent"},
     ("retry", "lock"): {RUN},
     ("retry", "read"): {TASK_RUN},
     ("retry", "reopen"): {RUN, TASK_RUN},
