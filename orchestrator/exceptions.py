@@ -198,6 +198,26 @@ class RunCancelled(OrchestratorError):
     """The run was cancelled."""
 
 
+class NonDeterminism(OrchestratorError):
+    """A durable function asked for something else than its journal has on record.
+
+    `position` is that of the call in the journal, from 1; `recorded` and `asked` are
+    what it was and what it is. Another attempt would find the same, so it ends the
+    attempt without retries unless it is caught.
+    """
+
+    def __init__(self, position: int, recorded: str, asked: str) -> None:
+        super().__init__(
+            f"Non-determinism at position {position} of the journal: on record is "
+            f"{recorded!r}, asked for is {asked!r}. Take what may change between two "
+            "executions from ctx.now(), ctx.step(…) or the input, or start a new "
+            f"branch: handle.branch(task, {position})."
+        )
+        self.position = position
+        self.recorded = recorded
+        self.asked = asked
+
+
 class NonRetryable(OrchestratorError):
     """The task failed in a way that another attempt cannot mend.
 
@@ -220,5 +240,13 @@ class TaskTimedOut(OrchestratorError):
 class TaskCancelled(BaseException):
     """The task run was cancelled while it was executed.
 
-    Raised by `ctx.check_cancelled()`. Control flow, so it passes `except Exception`.
+    Raised by `ctx.check_cancelled()` and `ctx.cancel()`, and in an isolated process.
+    Control flow, so it passes `except Exception`.
+    """
+
+
+class Suspend(BaseException):
+    """A durable function has to wait: its attempt ends here and another one follows.
+
+    Control flow, so it passes `except Exception`. Let it pass.
     """

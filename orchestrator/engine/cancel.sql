@@ -15,7 +15,16 @@ FOR UPDATE
 
 -- step: waiting
 -- Rows:   none.
-DELETE FROM orchestrator_wait WHERE task_run_id = ANY (%(task_run_ids)s::uuid[])
+WITH gone AS (
+    DELETE FROM orchestrator_wait
+    WHERE task_run_id = ANY (%(task_run_ids)s::uuid[])
+    RETURNING task_run_id, attempt
+)
+UPDATE orchestrator_task_run AS task_run
+SET attempts = gone.attempt - 1
+FROM gone
+WHERE task_run.id = gone.task_run_id AND task_run.status IS NULL
+  AND task_run.attempts <> gone.attempt - 1
 
 -- step: conditions
 -- Locks:  the conditions in id order, as whoever sees them come true does.

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from orchestrator.engine import failpoints, notify, settle
+from orchestrator.engine import failpoints, notify, settle, suspend
 from orchestrator.engine.claim import Claim, Demand, WorkerKey
 from orchestrator.engine.faults import Fault, kind_of
 from orchestrator.engine.sessions import Session, statements
@@ -31,7 +31,18 @@ def exchange(
     result that the database or its driver refuses (`Fault.DATA`) is found by halving
     the batch and returned in `rejected`; its neighbours settle. Any other error is
     raised and has changed nothing that the fence would not catch the next time.
+
+    Results that wait are suspended before that, in a transaction of their own.
     """
+    waiting = [result for result in results if result.waits is not None]
+    suspended = Exchanged()
+    if waiting:
+        results = [result for result in results if result.waits is None]
+        _settle(
+            lambda part: suspend.suspend(session, worker.worker_id, part),
+            waiting,
+            suspended,
+        )
     exchanged = Exchanged()
     try:
         _exchange(session, worker, results, demand, exchanged)
@@ -39,7 +50,13 @@ def exchange(
         if not results or kind_of(error) is not Fault.DATA:
             raise
         exchanged = Exchanged()
-        _bisect(session, worker, results, exchanged, error)
+        _bisect(
+            lambda part: _exchange(session, worker, part, None, Exchanged()),
+            results,
+            exchanged,
+            error,
+        )
+    exchanged.add(suspended)
     return exchanged
 
 
@@ -49,7 +66,7 @@ def _exchange(
     results: Sequence[Result],
     demand: Demand | None,
     exchanged: Exchanged,
-) -> None:
+) -> Exchanged:
     claimed = None
     if results:
         failpoints.hit("settle.before")
@@ -70,6 +87,7 @@ def _exchange(
         _wake_others(session, exchanged, demand)
     if results:
         failpoints.hit("settle.replied")
+    return exchanged
 
 
 def _wake_others(session: Session, exchanged: Exchanged, demand: Demand | None) -> None:
@@ -82,28 +100,28 @@ def _wake_others(session: Session, exchanged: Exchanged, demand: Demand | None) 
         notify.wake(session, others)
 
 
-def _bisect(
-    session: Session,
-    worker: WorkerKey,
+def _settle(
+    settle_part: Callable[[Sequence[Result]], Settled],
     results: Sequence[Result],
-    exchanged: Exchanged,
+    settled: Settled,
+) -> None:
+    try:
+        settled.add(settle_part(results))
+    except Exception as error:
+        if kind_of(error) is not Fault.DATA:
+            raise
+        _bisect(settle_part, results, settled, error)
+
+
+def _bisect(
+    settle_part: Callable[[Sequence[Result]], Settled],
+    results: Sequence[Result],
+    settled: Settled,
     error: Exception,
 ) -> None:
     if len(results) == 1:
-        exchanged.rejected.append((results[0], error))
+        settled.rejected.append((results[0], error))
         return
     middle = len(results) // 2
     for half in (results[:middle], results[middle:]):
-        part = Exchanged()
-        try:
-            _exchange(session, worker, half, None, part)
-        except Exception as cause:
-            if kind_of(cause) is not Fault.DATA:
-                raise
-            _bisect(session, worker, half, exchanged, cause)
-            continue
-        exchanged.accepted += part.accepted
-        exchanged.deferred += part.deferred
-        exchanged.refused += part.refused
-        exchanged.queues |= part.queues
-        exchanged.judge = exchanged.judge or part.judge
+        _settle(settle_part, half, settled)

@@ -7,16 +7,27 @@ raises ConnectionError, `sleep:SECONDS` waits. `@N` acts on the N-th hit alone.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import time
 from collections import Counter
+
+logger = logging.getLogger("orchestrator")
 
 POINTS = (
     "claim.committed",
     "settle.before",
     "settle.after",
     "settle.replied",
+    "journal.before",
+    "journal.after",
+    "spawn.created",
+    "waits.written",
+    "suspend.before",
+    "suspend.after",
+    "resume.before",
+    "resume.after",
     "rescue.before",
     "promote.before",
 )
@@ -56,4 +67,5 @@ def hit(name: str) -> None:
     elif verb == "sleep":
         time.sleep(seconds)
     else:
+        logger.warning("Failpoint %s raises.", name)
         raise ConnectionError(f"Failpoint {name}.")

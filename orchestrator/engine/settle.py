@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 import psycopg
@@ -21,8 +21,11 @@ from orchestrator import ids
 from orchestrator.engine import versions
 from orchestrator.engine.claim import Claim
 from orchestrator.engine.sessions import Session, array, documents, statements, uuids
-from orchestrator.engine.shapes import Shape
+from orchestrator.engine.shapes import Shape, TaskShape
 from orchestrator.states import AttemptOutcome, TaskRunStatus
+
+if TYPE_CHECKING:
+    from orchestrator.engine.waits import Request
 
 STATUS_OF = {
     AttemptOutcome.COMPLETED: TaskRunStatus.COMPLETED,
@@ -40,7 +43,7 @@ class Result(NamedTuple):
     `final` the task run ends; otherwise another attempt follows, after `retry_in` or
     at once. `executed` is false for what ends without an attempt, such as a task run
     that waited for too long; `skipped` is for what ends SKIPPED instead. `output` and
-    `error` are JSON texts.
+    `error` are JSON texts. `waits` are what a suspended attempt waits for.
     """
 
     claim: Claim
@@ -54,6 +57,7 @@ class Result(NamedTuple):
     retry_in: timedelta | None = None
     executed: bool = True
     skipped: bool = False
+    waits: Sequence[Request] | None = None
 
 
 @dataclass
@@ -71,6 +75,15 @@ class Settled:
     rejected: list[tuple[Result, Exception]] = field(default_factory=list)
     queues: set[int] = field(default_factory=set)
     judge: bool = False
+
+    def add(self, other: Settled) -> None:
+        """What became of more results."""
+        self.accepted += other.accepted
+        self.deferred += other.deferred
+        self.refused += other.refused
+        self.rejected += other.rejected
+        self.queues |= other.queues
+        self.judge = self.judge or other.judge
 
 
 class Pending(NamedTuple):
@@ -93,10 +106,14 @@ def send(session: Session, worker_id: UUID, results: Sequence[Result]) -> list[P
     """Send the statements that settle `results`; to be read with `read`."""
     plain: list[Result] = []
     graph: list[tuple[Result, Shape]] = []
+    durable: list[tuple[Result, TaskShape]] = []
     for result in results:
         shape = versions.shape(session, result.claim.version_id)
         if shape is None:  # claims are only made of versions that are registered
             raise LookupError(f"Version {result.claim.version_id} is not registered.")
+        node = shape.task(result.claim.task_id)
+        if node is not None and node.durable:
+            durable.append((result, node))
         first_and_last = result.final and result.claim.attempt == 1
         if shape.single and first_and_last and result.executed:
             plain.append(result)
@@ -112,6 +129,9 @@ def send(session: Session, worker_id: UUID, results: Sequence[Result]) -> list[P
         params = _reports(worker_id, reported) | _graph(graph)
         sent.append(Pending(reported, session.send(steps["graph"], params)))
         session.send(steps["swept"], params)
+    over = [r.claim.task_run_id for r, node in durable if r.final]
+    if over:
+        session.send(statements("waits")["left"], {"waiting": uuids(over)})
     ended = [r.claim.run_id for r in results if r.final and r.claim.child]
     if ended:
         cursor = session.send(

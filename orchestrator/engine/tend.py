@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from orchestrator.engine import resume
 from orchestrator.engine.sessions import Session
 
-VERBS: tuple[Callable[[Session], int], ...] = ()
+VERBS: tuple[Callable[[Session], int], ...] = (resume.look_back, resume.resume)
 
 ROUNDS = 100  # of all verbs, before others get their turn
 

@@ -8,6 +8,7 @@ families (`orchestrator.ids`): what belongs to a run is found by computed keys.
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
 from django.contrib.postgres.indexes import GinIndex
 from django.core.serializers.json import DjangoJSONEncoder
@@ -16,7 +17,7 @@ from django.db import models
 from orchestrator import ids
 from orchestrator.models.definitions import WorkflowVersion
 from orchestrator.models.fields import NotEmpty, reference
-from orchestrator.models.live import DelayedItem, Lease, QueueItem
+from orchestrator.models.live import DelayedItem, Lease, QueueItem, Wait
 from orchestrator.models.statuses import (
     run_is,
     run_status,
@@ -151,6 +152,11 @@ class Run(models.Model):
         keys = [ids.task_run_id(self.id, n) for n in range(len(shape["tasks"]))]
         return TaskRun.objects.filter(pk__in=keys).order_by("ordinal")
 
+    def children(self) -> RunQuerySet:
+        """The runs that its tasks have spawned, in the order of their ids."""
+        keys = self.task_runs().values_list("pk", flat=True).order_by()
+        return _children(self.id, list(keys))
+
 
 class TaskRunQuerySet(models.QuerySet["TaskRun"]):
     """Task runs, filterable by the status that they have now."""
@@ -230,6 +236,10 @@ class TaskRun(models.Model):
             live = vars(row)["live_status"]
         return str(live)
 
+    def children(self) -> RunQuerySet:
+        """The runs that it has spawned, in the order of their ids."""
+        return _children(self.id, [self.id])
+
     def attempt_rows(self, last: int | None = None) -> models.QuerySet[Attempt]:
         """Its attempts so far, the first one first, found by computed keys.
 
@@ -243,7 +253,7 @@ class TaskRun(models.Model):
         return Attempt.objects.filter(pk__in=keys).order_by("number")
 
     def _live_attempt(self) -> int:
-        for place in (Lease, DelayedItem):
+        for place in (Lease, DelayedItem, Wait):
             number = (
                 place.objects.filter(task_run_id=self.id)
                 .values_list("attempt", flat=True)
@@ -258,6 +268,15 @@ class TaskRun(models.Model):
         """The error of its last attempt: type, message and traceback; else None."""
         last = self.attempt_rows().last()
         return last.error if last else None
+
+
+def _children(family: UUID, parents: list[UUID]) -> RunQuerySet:
+    """Those that were spawned by one of `parents`, read in their partition alone."""
+    low, high = ids.family_bounds(family)
+    spawned = Run.objects.filter(
+        parent_task_run_id__in=parents, id__gte=low, id__lte=high
+    )
+    return spawned.order_by("id")
 
 
 def _queued_attempt(task_run: TaskRun) -> int:

@@ -46,7 +46,8 @@ BEGIN
          WHERE item.task_run_id = task_run.id),
         (SELECT 'RUNNING' FROM orchestrator_lease AS lease
          WHERE lease.task_run_id = task_run.id),
-        (SELECT 'PENDING' FROM orchestrator_wait AS wait
+        (SELECT CASE WHEN wait.suspended THEN 'WAITING' ELSE 'PENDING' END
+         FROM orchestrator_wait AS wait
          WHERE wait.task_run_id = task_run.id)
     ], NULL) AS places
     INTO this FROM orchestrator_task_run AS task_run WHERE task_run.id = key;
