@@ -43,15 +43,15 @@ class Program:
     run: Callable[[Mapping[str, Any]], Any]
 
 
-def check(source: object, names: frozenset[str], *, what: str) -> str:
-    """An expression that can be used where `names` are known.
+def check(source: object, known: frozenset[str], *, what: str) -> str:
+    """An expression that can be used where the names `known` are.
 
     Raises InvalidExpression, beginning with `what`, with line and column.
     """
     if not isinstance(source, str):
         raise InvalidExpression(f"{what}: {source!r} is no CEL expression; give a str.")
     try:
-        unknown = compile(source).names - names
+        unknown = compile(source).names - known
     except InvalidExpression as error:
         raise InvalidExpression(f"{what}: {error}") from None
     if unknown:
@@ -59,7 +59,7 @@ def check(source: object, names: frozenset[str], *, what: str) -> str:
         line, column = _place(source, name)
         raise InvalidExpression(
             f"{what}: line {line}, column {column}: the name {name!r} is unknown here; "
-            f"use {', '.join(sorted(names))}."
+            f"use {', '.join(sorted(known))}."
         )
     return source
 
@@ -106,6 +106,14 @@ def holds(source: str, values: Mapping[str, Any]) -> bool:
     return value
 
 
+def names(source: str) -> frozenset[str]:
+    """The names that a stored expression reads; none where it has a mistake in it."""
+    try:
+        return compile(source).names
+    except InvalidExpression:
+        return frozenset()
+
+
 _compiling = threading.Lock()  # the parser keeps the text at hand
 
 
@@ -123,8 +131,8 @@ def compile(source: str) -> Program:
             tree = interpreter.parse(source)
         _check_size(tree)
         _check_functions(tree, interpreter.functions)
-        names = frozenset(_names(tree, frozenset()))
-        return Program(source, names, interpreter.program(tree))
+        reads = frozenset(_names(tree, frozenset()))
+        return Program(source, reads, interpreter.program(tree))
     except RecursionError:
         raise InvalidExpression(
             "The expression is nested too deeply; write it flat."

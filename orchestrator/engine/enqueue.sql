@@ -55,7 +55,7 @@ WITH new_run AS (
 ), waiting AS (
     INSERT INTO orchestrator_wait (
         task_run_id, run_id, task_id, queue_id, lane, position, schedule_timeout_ms,
-        attempt, failures, losses, remaining, judged, opened_at
+        attempt, failures, losses, remaining, judged, opened_at, snapshot, xid
     )
     SELECT
         id, run_id, task_id, queue_id, lane, position, schedule_timeout_ms, 1, 0, 0,
@@ -66,7 +66,9 @@ WITH new_run AS (
             ELSE remaining
         END,
         judged,
-        CASE WHEN remaining = 0 THEN orchestrator_now() END
+        CASE WHEN remaining = 0 THEN orchestrator_now() END,
+        CASE WHEN remaining = 0 THEN pg_current_snapshot()::text END,
+        CASE WHEN remaining = 0 THEN pg_current_xact_id()::text::bigint END
     FROM node
     WHERE remaining > 0 OR judged
 ), start AS (

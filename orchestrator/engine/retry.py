@@ -57,7 +57,7 @@ def retry(session: Session, run_id: UUID, *, tasks: Which = "failed") -> int:
             "task_run_ids": array(keys[ordinal] for ordinal in chosen),
             "remaining": array(
                 len(reopened.intersection(shape.tasks[ordinal].parents))
-                + (ordinal == shape.handler)
+                + (ordinal == shape.handler and len(chosen) > 1)
                 for ordinal in chosen
             ),
             "judged": array(shape.tasks[ordinal].judged for ordinal in chosen),

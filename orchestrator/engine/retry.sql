@@ -54,12 +54,14 @@ WITH chosen AS MATERIALIZED (
 ), waiting AS (
     INSERT INTO orchestrator_wait (
         task_run_id, run_id, task_id, queue_id, lane, position, schedule_timeout_ms,
-        attempt, failures, losses, remaining, judged, opened_at
+        attempt, failures, losses, remaining, judged, opened_at, snapshot, xid
     )
     SELECT
         id, run_id, task_id, queue_id, lane, position, schedule_timeout_ms,
         attempts + 1, 0, 0, remaining, judged,
-        CASE WHEN remaining = 0 THEN orchestrator_now() END
+        CASE WHEN remaining = 0 THEN orchestrator_now() END,
+        CASE WHEN remaining = 0 THEN pg_current_snapshot()::text END,
+        CASE WHEN remaining = 0 THEN pg_current_xact_id()::text::bigint END
     FROM reopened
     WHERE remaining > 0 OR judged
 ), deadline AS (

@@ -182,6 +182,14 @@ WITH report AS MATERIALIZED (
     SET remaining = wait.remaining - freed.parents,
         opened_at = CASE
             WHEN wait.remaining = freed.parents THEN orchestrator_now()
+        END,
+        snapshot = CASE
+            WHEN wait.judged AND wait.remaining = freed.parents
+            THEN pg_current_snapshot()::text
+        END,
+        xid = CASE
+            WHEN wait.judged AND wait.remaining = freed.parents
+            THEN pg_current_xact_id()::text::bigint
         END
     FROM freed
     WHERE wait.task_run_id = freed.child

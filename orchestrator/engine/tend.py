@@ -10,9 +10,19 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from orchestrator.engine import resume
+from orchestrator.engine.judge import judge
+from orchestrator.engine.look_back import look_back
+from orchestrator.engine.ripen import ripen
+from orchestrator.engine.route import route
 from orchestrator.engine.sessions import Session
 
-VERBS: tuple[Callable[[Session], int], ...] = (resume.look_back, resume.resume)
+VERBS: tuple[Callable[[Session], int], ...] = (
+    route,
+    ripen,
+    look_back,
+    judge,
+    resume.resume,
+)
 
 ROUNDS = 100  # of all verbs, before others get their turn
 

@@ -271,7 +271,14 @@ class Migration(migrations.Migration):
                 "db_table": "orchestrator_event",
                 "ordering": ["-id"],
                 "indexes": [
-                    models.Index(fields=["key", "id"], name="orchestrator_event_key")
+                    models.Index(
+                        fields=["key", "created_at"], name="orchestrator_event_key"
+                    ),
+                    models.Index(
+                        condition=models.Q(("scope", ""), _negated=True),
+                        fields=["key", "scope", "created_at"],
+                        name="orchestrator_event_scope",
+                    ),
                 ],
             },
         ),
@@ -1179,6 +1186,8 @@ class Migration(migrations.Migration):
                 ("judged", models.BooleanField(db_default=False)),
                 ("suspended", models.BooleanField(db_default=False)),
                 ("opened_at", models.DateTimeField(null=True)),
+                ("snapshot", models.TextField(null=True)),
+                ("xid", models.BigIntegerField(null=True)),
             ],
             options={
                 "db_table": "orchestrator_wait",
@@ -1241,7 +1250,7 @@ class Migration(migrations.Migration):
                         condition=models.Q(
                             ("kind", "EVENT"), ("satisfied_at__isnull", True)
                         ),
-                        fields=["key", "scope"],
+                        fields=["key", "scope", "id"],
                         name="orchestrator_condition_event",
                     ),
                     models.Index(

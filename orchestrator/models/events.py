@@ -28,7 +28,14 @@ class Event(models.Model):
     class Meta:
         db_table = "orchestrator_event"
         ordering = ["-id"]
-        indexes = [models.Index(fields=["key", "id"], name="orchestrator_event_key")]
+        indexes = [
+            models.Index(fields=["key", "created_at"], name="orchestrator_event_key"),
+            models.Index(
+                fields=["key", "scope", "created_at"],
+                condition=~models.Q(scope=""),
+                name="orchestrator_event_scope",
+            ),
+        ]
 
     def __str__(self) -> str:
         return self.key

@@ -92,7 +92,9 @@ class Wait(Place):
 
     At 0 the task run is queued; where it is `judged`, `engine.judge` looks at it then
     and decides. `opened_at` is when it first came to 0: events count from then on. A
-    durable task run that is suspended waits here, too, and is `suspended`.
+    durable task run that is suspended waits here, too, and is `suspended`. `snapshot`
+    and `xid` tell which transactions had not committed when it opened, and which one
+    opened it: what they push counts, whatever its time.
     """
 
     task_run = key("orchestrator.TaskRun")
@@ -100,6 +102,8 @@ class Wait(Place):
     judged = models.BooleanField(db_default=False)
     suspended = models.BooleanField(db_default=False)
     opened_at = models.DateTimeField(null=True)
+    snapshot = models.TextField(null=True)
+    xid = models.BigIntegerField(null=True)
 
     class Meta:
         db_table = "orchestrator_wait"
@@ -147,7 +151,7 @@ class WaitCondition(models.Model):
         db_table = "orchestrator_wait_condition"
         indexes = [
             models.Index(
-                fields=["key", "scope"],
+                fields=["key", "scope", "id"],
                 condition=models.Q(kind=ConditionKind.EVENT, satisfied_at__isnull=True),
                 name="orchestrator_condition_event",
             ),

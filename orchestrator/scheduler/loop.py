@@ -18,7 +18,7 @@ from contextlib import ExitStack
 from time import monotonic
 from typing import Any
 
-from orchestrator.engine import expire, partitions, promote, register, rescue
+from orchestrator.engine import expire, partitions, promote, register, rescue, ripen
 from orchestrator.engine.faults import Backoff, Fault, kind_of
 from orchestrator.engine.links import Link
 from orchestrator.engine.sessions import Session
@@ -57,9 +57,10 @@ class Scheduler:
         self.resume_at = 0.0
         self._complaint = ""
         self.promote_chore = Chore(promote.promote, ROUND, promote.BATCH)
+        self.tend_chore = Chore(tend, ROUND, 1)
         self.chores = (
             self.promote_chore,
-            Chore(tend, ROUND, 1),
+            self.tend_chore,
             Chore(expire.expire, EVERY_TIMEOUTS, expire.BATCH),
             Chore(expire.time_out, EVERY_TIMEOUTS, expire.BATCH),
             Chore(rescue_lost, EVERY_RESCUE, 1),
@@ -103,10 +104,12 @@ class Scheduler:
             while chore.do(session) >= chore.full and not self.stopping:
                 pass
             chore.due_at = now + chore.every * random.uniform(0.8, 1.0)  # noqa: S311
-        due = promote.next_due(session)
-        if due is not None:
-            soon = monotonic() + max(0.02, due)
-            self.promote_chore.due_at = min(self.promote_chore.due_at, soon)
+        for chore, due in (
+            (self.promote_chore, promote.next_due(session)),
+            (self.tend_chore, ripen.next_due(session)),
+        ):
+            if due is not None:
+                chore.due_at = min(chore.due_at, monotonic() + max(0.02, due))
 
     def failed(self, error: Exception) -> float:
         """Log the trouble; seconds until it is tried again."""

@@ -1,0 +1,54 @@
+"""Facts: the values of the names that an expression reads."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import Any
+from uuid import UUID
+
+from orchestrator import cel
+from orchestrator.engine.sessions import Session, statements, uuids
+from orchestrator.serialization import loads
+
+OF_A_RUN = frozenset({"input", "metadata", "tenant", "workflow"})
+
+Facts = dict[str, Any]
+
+
+def wants(expressions: Iterable[str]) -> bool:
+    """Whether one of these expressions reads anything of the run that waits."""
+    return any(
+        expression != "true" and not OF_A_RUN.isdisjoint(cel.names(expression))
+        for expression in expressions
+    )
+
+
+def of_runs(session: Session, run_ids: Collection[UUID]) -> dict[UUID, Facts]:
+    """By run id: `input`, `metadata`, `tenant`, `workflow`, `run_id`."""
+    wanted = set(run_ids)
+    if not wanted:
+        return {}
+    rows = session.fetch(
+        statements("facts")["runs"],
+        {"run_ids": uuids(wanted), "low": min(wanted), "high": max(wanted)},
+    )
+    return {
+        run_id: {
+            "input": loads(input),
+            "metadata": loads(metadata),
+            "tenant": tenant,
+            "workflow": workflow,
+            "run_id": str(run_id),
+        }
+        for run_id, input, metadata, tenant, workflow in rows
+    }
+
+
+def of_event(session: Session, event_id: UUID) -> Facts:
+    """`key` and `payload` of an event; none where it has been dropped."""
+    rows = session.fetch(statements("facts")["event"], {"event_id": event_id})
+    return {name: value for row in rows for name, value in _event(*row)}
+
+
+def _event(key: str, payload: str | None) -> list[tuple[str, Any]]:
+    return [("key", key), ("payload", None if payload is None else loads(payload))]

@@ -1,0 +1,105 @@
+"""Route: events that were pushed satisfy the conditions that wait for them.
+
+Each event has an item until it is routed. One event satisfies all conditions that it
+counts for, and the first event for a condition satisfies it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from orchestrator import cel
+from orchestrator.engine import facts
+from orchestrator.engine.sessions import Session, array, statements, uuids
+
+BATCH = 1_000  # events
+CROWD = 1_000  # conditions of one event that are satisfied beside other events
+PAGE = 5_000  # conditions a statement
+PATIENCE = 1.0  # seconds after which no further expressions are evaluated
+
+
+def route(session: Session, limit: int = BATCH) -> int:
+    """Route the oldest events, in a durable transaction; how much was done.
+
+    Waits for nobody: items and conditions that are locked elsewhere are left. An event
+    that more than a thousand conditions wait for is routed alone, a few thousand of
+    them at a time, and keeps its item until all of them are satisfied.
+    """
+    steps = statements("route")
+    with session.transaction():
+        rows = session.fetch(steps["take"], {"limit": limit})
+        if not rows:
+            return 0
+        taken = [row[0] for row in rows]
+        params = {"event_ids": uuids(taken), "crowd": CROWD}
+        weights = {row[0]: row[1:] for row in session.fetch(steps["weigh"], params)}
+        crowded = [n for n, key in enumerate(taken) if weights.get(key, (0, 0))[0]]
+        some = taken[: max(1, crowded[0])] if crowded else taken
+        awaited = [key for key in some if key in weights]
+        matched, satisfied = 0, 0
+        if awaited:
+            params = {"event_ids": uuids(awaited), "limit": PAGE}
+            matched, satisfied = session.fetch(steps["plain"], params)[0]
+        if matched > satisfied or (crowded[:1] == [0] and matched >= PAGE):
+            return int(satisfied)  # there is more of it, or it is held elsewhere
+        asking = [key for key in awaited if weights[key][1] or key in _heavy(weights)]
+        done, held = _ask(session, asking)
+        satisfied += held
+        unasked = set(asking).difference(done)
+        finished = [key for key in some if key not in unasked]
+        session.send(steps["done"], {"event_ids": uuids(finished)})
+        return len(finished) + int(satisfied)
+
+
+def _heavy(weights: dict[UUID, Any]) -> set[UUID]:
+    """Events of which not all conditions were looked at when they were weighed."""
+    return {key for key, (crowded, _) in weights.items() if crowded}
+
+
+def _ask(session: Session, events: Sequence[UUID]) -> tuple[list[UUID], int]:
+    """Evaluate the expressions that wait for these events, one event after the other.
+
+    Returns the events that are through, and how many conditions they satisfied.
+    """
+    steps = statements("route")
+    began = time.monotonic()
+    through: list[UUID] = []
+    satisfied = 0
+    for event_id in events:
+        wanted = _holding(session, event_id)
+        if wanted:
+            params = {"condition_ids": array(wanted), "event_id": event_id}
+            satisfied += len(session.fetch(steps["satisfy"], params))
+            if session.fetch(steps["left"], params)[0][0]:
+                break
+        through.append(event_id)
+        if time.monotonic() - began > PATIENCE:
+            break
+    return through, satisfied
+
+
+def _holding(session: Session, event_id: UUID) -> list[int]:
+    """The conditions whose expression is true of an event."""
+    ask = statements("route")["asking"]
+    found: list[int] = []
+    values: dict[str, Any] | None = None
+    after = 0
+    while True:
+        params = {"event_id": event_id, "after": after, "limit": PAGE}
+        rows = session.fetch(ask, params)
+        if not rows:
+            return found
+        if values is None:
+            values = facts.of_event(session, event_id)
+        runs: dict[UUID, facts.Facts] = {}
+        reading = {run_id for _, run_id, text in rows if facts.wants([text])}
+        if reading:
+            runs = facts.of_runs(session, reading)
+        for condition_id, run_id, expression in rows:
+            own = runs.get(run_id, {"run_id": str(run_id)})
+            if cel.holds(expression, {**own, **values}):
+                found.append(condition_id)
+        after = rows[-1][0]
