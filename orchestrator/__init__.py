@@ -5,6 +5,7 @@ Importing this package loads no model, so `workflows.py` may do it while apps lo
 
 from __future__ import annotations
 
+from orchestrator.conditions import EventCondition, ParentCondition, SleepCondition
 from orchestrator.context import Context
 from orchestrator.exceptions import (
     BulkIdempotencyCollision,
@@ -30,6 +31,7 @@ __all__ = [
     "UNCHANGED",
     "BulkIdempotencyCollision",
     "Context",
+    "EventCondition",
     "Idempotency",
     "IdempotencyCollision",
     "IllegalTransition",
@@ -38,11 +40,13 @@ __all__ = [
     "InvalidOutput",
     "NonRetryable",
     "OrchestratorError",
+    "ParentCondition",
     "Retry",
     "RunCancelled",
     "RunFailed",
     "RunHandle",
     "RunNotFound",
+    "SleepCondition",
     "TaskFailed",
     "WaitingInTransaction",
     "task",

@@ -13,6 +13,7 @@ from asgiref.sync import async_to_sync, sync_to_async
 from orchestrator import options
 from orchestrator.codecs import ANYTHING, Codec, codec_for
 from orchestrator.codecs.base import hints
+from orchestrator.conditions import Condition, ParentCondition, check_condition
 from orchestrator.conf import settings
 from orchestrator.exceptions import InvalidDefinition
 from orchestrator.policies import Retry
@@ -41,6 +42,10 @@ class TaskDefinition(Generic[Input, Output]):
         input_codec: Codec | None,
         name: str | None = None,
         parents: Sequence[TaskDefinition[Any, Any]] = (),
+        wait_for: Condition | None = None,
+        skip_if: Condition | None = None,
+        cancel_if: Condition | None = None,
+        handles: str | None = None,
         retries: int | Retry = 0,
         execution_timeout: timedelta | None = None,
         schedule_timeout: timedelta | None = None,
@@ -61,6 +66,10 @@ class TaskDefinition(Generic[Input, Output]):
                 "of tasks."
             )
         self.parents = tuple(parents)
+        self.wait_for = check_condition(wait_for, "wait_for")
+        self.skip_if = check_condition(skip_if, "skip_if")
+        self.cancel_if = check_condition(cancel_if, "cancel_if")
+        self.handles = handles
         self.retries = Retry.of(retries)
         self.execution_timeout = options.check_timeout(
             "execution_timeout", execution_timeout
@@ -109,7 +118,20 @@ class TaskDefinition(Generic[Input, Output]):
             "schedule_timeout": schedule and schedule.total_seconds(),
             "isolated": self.isolated,
             "slot_cost": self.slot_cost,
+            **{slot: tree.to_dict() for slot, tree in self.conditions.items()},
+            # The success is that of its parents: nothing else releases it.
+            **({"handles": self.handles} if self.handles == "failure" else {}),
         }
+
+    @property
+    def conditions(self) -> dict[str, Condition]:
+        """Its conditions by option."""
+        found = {
+            "wait_for": self.wait_for,
+            "skip_if": self.skip_if,
+            "cancel_if": self.cancel_if,
+        }
+        return {option: tree for option, tree in found.items() if tree is not None}
 
     # For workers.
 
@@ -208,7 +230,25 @@ def check_parents(
                 f"belongs to {parent.workflow!r}; parents are tasks of the same "
                 "workflow."
             )
+        if parent.handles:
+            raise InvalidDefinition(
+                f"Task {name!r} of {workflow!r} has the parent {parent.name!r}, which "
+                f"is its on_{parent.handles}; no task can wait for that."
+            )
     if len(set(parents)) < len(parents):
         raise InvalidDefinition(
             f"Task {name!r} of {workflow!r} names a parent twice; name it once."
         )
+
+
+def check_conditions(task: TaskDefinition[Any, Any]) -> None:
+    """Conditions that ask for the outputs of parents alone."""
+    for option, tree in task.conditions.items():
+        for leaf in tree.leaves():
+            if not isinstance(leaf, ParentCondition) or leaf.parent in task.parents:
+                continue
+            raise InvalidDefinition(
+                f"Task {task.name!r} of {task.workflow!r}: {option}= has a "
+                f"ParentCondition on {leaf.parent_name!r}, which is not among its "
+                "parents=. Add it there, as the decorated function itself."
+            )

@@ -24,6 +24,7 @@ from asgiref.sync import async_to_sync, sync_to_async
 from orchestrator.calls import Call, CallOptions
 from orchestrator.codecs import Codec, codec_for
 from orchestrator.codecs.arguments import Arguments, arguments_codec
+from orchestrator.conditions import Condition
 from orchestrator.context import Context
 from orchestrator.definitions import TaskDefinition, check_function
 from orchestrator.exceptions import InvalidInput
@@ -49,6 +50,9 @@ class TaskOptions(TypedDict, total=False):
     priority: int
     metadata: Mapping[str, Any] | None
     idempotency: Idempotency | None
+    wait_for: Condition | None
+    skip_if: Condition | None
+    cancel_if: Condition | None
     retries: int | Retry
     execution_timeout: timedelta | None
     schedule_timeout: timedelta | None
@@ -147,6 +151,9 @@ class StandaloneTask(TaskTarget[P, R]):
         priority: int = 0,
         metadata: Mapping[str, Any] | None = None,
         idempotency: Idempotency | None = None,
+        wait_for: Condition | None = None,
+        skip_if: Condition | None = None,
+        cancel_if: Condition | None = None,
         retries: int | Retry = 0,
         execution_timeout: timedelta | None = None,
         schedule_timeout: timedelta | None = None,
@@ -167,6 +174,9 @@ class StandaloneTask(TaskTarget[P, R]):
             input_codec=codec,
             name=self.name,
             takes_context=takes_context,
+            wait_for=wait_for,
+            skip_if=skip_if,
+            cancel_if=cancel_if,
             retries=retries,
             execution_timeout=execution_timeout,
             schedule_timeout=schedule_timeout,

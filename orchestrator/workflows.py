@@ -11,12 +11,19 @@ from typing import Any, Literal, Protocol, TypeVar, overload
 from orchestrator import options, registry
 from orchestrator.calls import CallOptions, dump_metadata
 from orchestrator.codecs import Codec, codec_for, verify
+from orchestrator.conditions import Condition
 from orchestrator.conf import settings
 from orchestrator.context import Context
-from orchestrator.definitions import TaskDefinition, check_parents, check_takes_context
+from orchestrator.definitions import (
+    TaskDefinition,
+    check_conditions,
+    check_parents,
+    check_takes_context,
+)
 from orchestrator.engine import versions
 from orchestrator.engine.shapes import Shape
 from orchestrator.exceptions import InvalidDefinition, InvalidInput
+from orchestrator.handlers import Handlers
 from orchestrator.idempotency import check as check_idempotency
 from orchestrator.policies import Idempotency, Retry
 from orchestrator.serialization import Misfit, dumps, invalid
@@ -42,7 +49,7 @@ class TaskDecorator(Protocol[Input]):
     ) -> TaskDefinition[Input, Output]: ...
 
 
-class WorkflowDefinition(WorkflowTarget[Input]):
+class WorkflowDefinition(Handlers[Input], WorkflowTarget[Input]):
     """A workflow: a name, a type of input, and tasks that form a graph.
 
     Made by `workflow(…)`; `task` declares its tasks, in an order where parents come
@@ -102,6 +109,9 @@ class WorkflowDefinition(WorkflowTarget[Input]):
         *,
         name: str | None = None,
         parents: Sequence[TaskDefinition[Input, Any]] = (),
+        wait_for: Condition | None = None,
+        skip_if: Condition | None = None,
+        cancel_if: Condition | None = None,
         retries: int | Retry = 0,
         execution_timeout: timedelta | None = None,
         schedule_timeout: timedelta | None = None,
@@ -117,6 +127,9 @@ class WorkflowDefinition(WorkflowTarget[Input]):
         *,
         name: str | None = None,
         parents: Sequence[TaskDefinition[Input, Any]] = (),
+        wait_for: Condition | None = None,
+        skip_if: Condition | None = None,
+        cancel_if: Condition | None = None,
         retries: int | Retry = 0,
         execution_timeout: timedelta | None = None,
         schedule_timeout: timedelta | None = None,
@@ -126,7 +139,8 @@ class WorkflowDefinition(WorkflowTarget[Input]):
     ) -> Any:
         """Declare a task: `@wf.task`, or `@wf.task(parents=[…], retries=3, …)`.
 
-        The function takes `ctx`. It is executed once its `parents` have completed;
+        The function takes `ctx`. It is executed once its `parents` have completed and
+        `wait_for` holds, unless `skip_if` or `cancel_if` does: each is one condition;
         `retries` is a number or a Retry; an attempt may take `execution_timeout` and a
         ready task may wait for `schedule_timeout`; `isolated` executes in a process
         of its own, killed at its timeout; `slot_cost` is how many slots it takes.
@@ -135,13 +149,13 @@ class WorkflowDefinition(WorkflowTarget[Input]):
         """
 
         def decorate(function: Callable[..., Any]) -> TaskDefinition[Input, Any]:
-            task = TaskDefinition[Input, Any](
+            return self.declare(
                 function,
-                workflow=self.name,
-                ordinal=len(self.tasks),
-                input_codec=self.input_codec,
                 name=name,
                 parents=parents,
+                wait_for=wait_for,
+                skip_if=skip_if,
+                cancel_if=cancel_if,
                 retries=retries,
                 execution_timeout=execution_timeout,
                 schedule_timeout=schedule_timeout,
@@ -149,11 +163,26 @@ class WorkflowDefinition(WorkflowTarget[Input]):
                 slot_cost=slot_cost,
                 isolated=isolated,
             )
-            check_takes_context(function)
-            self.add(task)
-            return task
 
         return decorate if function is None else decorate(function)
+
+    def declare(
+        self, function: Callable[..., Any], **options: Any
+    ) -> TaskDefinition[Input, Any]:
+        """Make a task of a function and take it into the workflow.
+
+        Raises InvalidDefinition.
+        """
+        task = TaskDefinition[Input, Any](
+            function,
+            workflow=self.name,
+            ordinal=len(self.tasks),
+            input_codec=self.input_codec,
+            **options,
+        )
+        check_takes_context(function)
+        self.add(task)
+        return task
 
     def add(self, task: TaskDefinition[Input, Any]) -> None:
         """Take a task into the workflow; raises InvalidDefinition."""
@@ -163,7 +192,9 @@ class WorkflowDefinition(WorkflowTarget[Input]):
                 "another name=."
             )
         check_parents(self.name, task.name, task.parents, self.tasks)
+        check_conditions(task)
         self.tasks[task.name] = task
+        self.connect_success()
         self._forget("shape", "root_queues")
         registry.changed()
 
@@ -177,6 +208,7 @@ class WorkflowDefinition(WorkflowTarget[Input]):
 
         Raises InvalidDefinition where it has no tasks.
         """
+        self.check_handlers()
         data = {
             "workflow": self.name,
             "description": self.description,
@@ -194,7 +226,11 @@ class WorkflowDefinition(WorkflowTarget[Input]):
     @cached_property
     def root_queues(self) -> frozenset[int]:
         """The queues where the first tasks of a run are ready at once."""
-        return frozenset(task.queue_id for task in self.shape.tasks if not task.parents)
+        return frozenset(
+            task.queue_id
+            for task in self.shape.tasks
+            if not task.parents and not task.judged
+        )
 
     def verify(self) -> None:
         """Look at all that is only read when needed; raises InvalidDefinition."""

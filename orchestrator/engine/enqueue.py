@@ -8,7 +8,7 @@ from datetime import datetime
 from uuid import UUID
 
 from orchestrator import ids
-from orchestrator.engine import clock
+from orchestrator.engine import clock, notify
 from orchestrator.engine.sessions import Session, array, documents, statements, uuids
 from orchestrator.engine.shapes import Shape, TaskShape, queue_id
 
@@ -54,6 +54,8 @@ def enqueue(
         "tasks": len(shape.tasks),
         "event_id": event_id,
     }
+    if shape.starts_judged:
+        notify.tend(session)
     runs = max(1, CHUNK // len(shape.tasks))
     statement = statements("enqueue")["enqueue"]
     if len(inputs) <= runs:

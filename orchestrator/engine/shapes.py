@@ -117,6 +117,14 @@ class Shape:
         """The ordinal of the task that a failure of the run releases, if any."""
         return next((t.ordinal for t in self.tasks if t.handles == "failure"), None)
 
+    @cached_property
+    def starts_judged(self) -> bool:
+        """Whether something of a new run is to be judged before it can start."""
+        return any(
+            task.judged and not task.parents and task.handles is None
+            for task in self.tasks
+        )
+
     @property
     def single(self) -> bool:
         """Whether its runs have one task, so that nothing needs to be counted."""
