@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Generic, TypeVar, cast
+import threading
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Any, Generic, NoReturn, TypeVar, cast
 from uuid import UUID
 
 from orchestrator.definitions import TaskDefinition
@@ -12,8 +14,10 @@ from orchestrator.engine.claim import Claim
 from orchestrator.engine.outputs import ParentOutput
 from orchestrator.engine.shapes import Shape
 from orchestrator.exceptions import TaskCancelled, TaskFailed, UnknownTask
+from orchestrator.hosts import Host
 from orchestrator.serialization import loads
 from orchestrator.states import TaskRunStatus
+from orchestrator.voices import Voice
 
 Input_co = TypeVar("Input_co", covariant=True)
 Output = TypeVar("Output")
@@ -23,7 +27,9 @@ class Context(Generic[Input_co]):
     """What a task knows of its run: `def index(ctx: Context[Shelf]) -> int`.
 
     `attempt` counts from 1 and is never reset. `version` is the digest of the shape
-    that the run is bound to. `metadata`, `tenant` and `priority` are the run's.
+    that the run is bound to. `metadata`, `tenant` and `priority` are the run's;
+    `event_id` is the event that it was made for, if any. `lifespan` is what
+    `ORCHESTRATOR["LIFESPAN"]` gave in this process, `worker_labels` are its worker's.
     """
 
     def __init__(
@@ -40,7 +46,8 @@ class Context(Generic[Input_co]):
         metadata: dict[str, Any],
         tenant: str,
         priority: int,
-        worker_id: UUID | None,
+        event_id: UUID | None = None,
+        host: Host | None = None,
     ) -> None:
         self.input: Input_co = input
         self.run_id = run_id
@@ -52,7 +59,18 @@ class Context(Generic[Input_co]):
         self.metadata = metadata
         self.tenant = tenant
         self.priority = priority
-        self.worker_id = worker_id
+        self.event_id = event_id
+        self.event_key: str | None = None
+        self.filter_payload: dict[str, Any] = {}
+        host = Host() if host is None else host
+        self.worker_id = host.worker_id
+        self.worker_labels = host.labels
+        self.lifespan = host.lifespan
+        self.cancel_reason: str | None = None  # of `cancel`
+        self.extend: Callable[[float], None] | None = None  # set by the worker
+        self._host = host
+        self._number = attempt
+        self._voice: Voice | None = None
         self._version_id = version_id
         self._definition = definition
         self._parents = parents
@@ -100,6 +118,72 @@ class Context(Generic[Input_co]):
         if self._cancelled:
             raise TaskCancelled
 
+    def cancel(self, reason: str = "") -> NoReturn:
+        """End this task here: it is CANCELLED, and so is all that depends on it.
+
+        Raises TaskCancelled. Whatever the function does afterwards, returns or raises,
+        that is how it ends; it is not retried, and is no failure.
+        """
+        self.cancel_reason = str(reason)
+        self._cancelled = True
+        raise TaskCancelled(reason)
+
+    def refresh_timeout(self, more: timedelta) -> None:
+        """Add to the time that this attempt may take; nothing where it has no limit.
+
+        Raises ValueError where `more` is not a timedelta of more than zero.
+        """
+        given: object = more
+        if not isinstance(given, timedelta) or given <= timedelta(0):
+            raise ValueError(
+                f"refresh_timeout({more!r}): give a timedelta of more than zero, which "
+                "is added to the execution timeout."
+            )
+        if self.extend is not None:
+            self.extend(more.total_seconds())
+
+    # Saying something.
+
+    @property
+    def voice(self) -> Voice:
+        """What this attempt speaks with."""
+        if self._voice is None:
+            with _first_word:
+                if self._voice is None:
+                    self._voice = Voice(
+                        self._host.outlet, self.run_id, self.task_run_id, self._number
+                    )
+        return self._voice
+
+    def log(self, message: object, level: str | int = "INFO", **fields: Any) -> None:
+        """Say a line, kept with this attempt; `fields` are shown with it.
+
+        Up to 8 KiB, 10,000 lines an attempt. Python's `logging` in a task comes here,
+        too. Never fails the task. Stored within a second, or with the end.
+        """
+        self.voice.log(message, level, fields)
+
+    def progress(
+        self, done: float, total: float | None = None, message: str = ""
+    ) -> None:
+        """Say how far this task is; the latest word is shown until it ends.
+
+        Raises InvalidOutput where `done` or `total` is no finite number.
+        """
+        self.voice.progress(done, total, message)
+
+    def stream(self, chunk: Any) -> None:
+        """Send a chunk, text or other JSON, to whoever reads `handle.stream()`.
+
+        Raises InvalidOutput where it is not JSON, or larger than an output may be.
+        """
+        self.voice.stream(chunk)
+
+    def end_of_attempt(self) -> None:
+        """Say what is left to say; called by the worker."""
+        if self._voice is not None:
+            self._voice.close()
+
     def mark_cancelled(self) -> None:
         """Let the task know; called by the worker, from any thread."""
         self._cancelled = True
@@ -116,6 +200,8 @@ class Context(Generic[Input_co]):
         return self._parents.get(parent.name, _ABSENT)
 
 
+_first_word = threading.Lock()
+
 _ABSENT = ParentOutput(TaskRunStatus.SKIPPED, None)
 
 
@@ -124,7 +210,7 @@ def build(
     claim: Claim,
     shape: Shape,
     parents: Mapping[str, ParentOutput],
-    worker_id: UUID | None,
+    host: Host,
 ) -> Context[Any]:
     """The context of a claimed attempt.
 
@@ -142,5 +228,6 @@ def build(
         metadata=loads(claim.metadata),
         tenant=claim.tenant,
         priority=claim.priority,
-        worker_id=worker_id,
+        event_id=claim.event_id,
+        host=host,
     )

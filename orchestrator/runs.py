@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator
 from datetime import timedelta
 from typing import Any, Generic, Literal, Self, TypeVar, cast
 from uuid import UUID
@@ -12,33 +12,27 @@ from uuid import UUID
 from asgiref.sync import sync_to_async
 from django.db import connections
 
-from orchestrator import operations, registry
+from orchestrator import listening, operations, registry
 from orchestrator.calls import Call
 from orchestrator.conf import settings
 from orchestrator.engine import outcome, sessions, versions
 from orchestrator.engine.outcome import RunState
+from orchestrator.engine.says import LogLine
 from orchestrator.exceptions import (
+    InvalidInput,
     RunCancelled,
     RunFailed,
     RunNotFound,
     TaskFailed,
     WaitingInTransaction,
 )
-from orchestrator.operations import RunFilter
+from orchestrator.operations import UNCHANGED
 from orchestrator.serialization import loads
 from orchestrator.states import TERMINAL_RUN, RunStatus, TaskRunStatus
 
 Output_co = TypeVar("Output_co", covariant=True)
 
 FIRST_POLL, LAST_POLL = 0.010, 0.500  # seconds between two looks; they double
-
-
-class _Unchanged:
-    def __repr__(self) -> str:
-        return "UNCHANGED"
-
-
-UNCHANGED = _Unchanged()
 
 Tasks = Literal["failed", "all"] | Collection[str]
 
@@ -113,47 +107,79 @@ class RunHandle(Generic[Output_co]):
             await asyncio.sleep(pause)
         raise self._too_late(timeout)
 
-    def cancel(self, reason: str = "") -> bool:
+    def cancel(self, reason: str = "", *, children: bool = True) -> bool:
         """Cancel the run and all of it that has not ended; False if it had ended.
 
-        Joins the caller's transaction; may wait for another one that holds the run.
+        With `children`, the open runs that it spawned end as well, and theirs. Joins
+        the caller's transaction; may wait for another one that holds one of the runs.
+        Raises RunNotFound.
         """
-        cancelled = operations.cancel_runs(RunFilter(ids=[self.id]), reason=reason)
+        done = operations.cancel_run(self.id, reason=reason, children=children)
         self._read()
-        return bool(cancelled)
+        return done
 
-    def retry(self, tasks: Tasks = "failed") -> None:
+    def retry(self, tasks: Tasks = "failed", *, keep_journal: bool = True) -> None:
         """Reopen the ended run: `tasks` are executed again, and what follows them.
 
-        "failed" are those that failed or were cancelled. Joins the caller's
-        transaction; may wait for another one that holds the run.
+        "failed" are those that failed or were cancelled. Durable tasks replay their
+        journals, unless these are not kept. Joins the caller's transaction; may wait
+        for another one that holds the run.
 
-        Raises IllegalTransition where there is nothing to retry.
+        Raises RunNotFound; IllegalTransition where there is nothing to retry.
         """
-        operations.retry_run(self.id, tasks=tasks)
+        operations.retry_run(self.id, tasks=tasks, keep_journal=keep_journal)
         self._read()
 
     def rerun(self, input: Any = UNCHANGED) -> RunHandle[Output_co]:
         """Enqueue a new run from this one's input, or another, and its options.
 
-        It is bound to the workflow's current version. Raises InvalidInput where an
-        `input` does not fit; a standalone task's comes from its `bind`.
+        It is bound to the workflow's current version. Raises RunNotFound; InvalidInput
+        where an `input` does not fit; a standalone task's comes from its `bind`.
         """
-        text = None if input is UNCHANGED else self._encoded(input)
-        (new,) = operations.rerun_runs(RunFilter(ids=[self.id]), input=text)
-        return RunHandle(new)
+        return RunHandle(operations.rerun_run(self.id, input=input))
+
+    def logs(
+        self, *, task: str | None = None, limit: int = listening.MOST_LINES
+    ) -> list[LogLine]:
+        """What its tasks have logged so far, in the order of time; of one `task` alone.
+
+        Raises RunNotFound.
+        """
+        return listening.logs(self.id, task=task, limit=limit)
+
+    def stream(self) -> Iterator[Any]:
+        """What its tasks say with `ctx.stream`, each chunk once, until the run ends.
+
+        From the first chunk on, whenever and wherever it is read. The chunks of a task
+        come in order, those of a failed attempt before those of the next one.
+
+        Raises RunNotFound; WaitingInTransaction for an unfinished run inside `atomic`.
+        """
+        return iter(listening.Stream(self.id))
+
+    async def alogs(
+        self, *, task: str | None = None, limit: int = listening.MOST_LINES
+    ) -> list[LogLine]:
+        """`logs` for async callers."""
+        return await sync_to_async(self.logs)(task=task, limit=limit)
+
+    def astream(self) -> AsyncIterator[Any]:
+        """`stream` for async callers."""
+        return aiter(listening.Stream(self.id))
 
     async def arefresh(self) -> Self:
         """`refresh` for async callers."""
         return await sync_to_async(self.refresh)()
 
-    async def acancel(self, reason: str = "") -> bool:
+    async def acancel(self, reason: str = "", *, children: bool = True) -> bool:
         """`cancel` for async callers."""
-        return await sync_to_async(self.cancel)(reason)
+        return await sync_to_async(self.cancel)(reason, children=children)
 
-    async def aretry(self, tasks: Tasks = "failed") -> None:
+    async def aretry(
+        self, tasks: Tasks = "failed", *, keep_journal: bool = True
+    ) -> None:
         """`retry` for async callers."""
-        await sync_to_async(self.retry)(tasks)
+        await sync_to_async(self.retry)(tasks, keep_journal=keep_journal)
 
     async def arerun(self, input: Any = UNCHANGED) -> RunHandle[Output_co]:
         """`rerun` for async callers."""
@@ -211,18 +237,26 @@ class RunHandle(Generic[Output_co]):
             return cast("Output_co", outputs.get(workflow))
         return cast("Output_co", outputs)
 
-    def _encoded(self, input: Any) -> str:
-        if isinstance(input, Call):
-            return input.input
-        state = self._read()
-        shape = versions.shape(sessions.django_session(), state.version_id)
-        return registry.workflow(shape.workflow if shape else "").encode_input(input)
-
     def _too_late(self, timeout: float | timedelta | None) -> TimeoutError:
         return TimeoutError(
             f"Run {self.id} did not end within {_seconds(timeout):g} s and is "
             f"{self.status.value}. Is a worker running that serves its queue?"
         )
+
+
+def _encode(workflow: str, input: Any) -> str:
+    """An input of a workflow as JSON text, checked as `enqueue` checks it."""
+    if isinstance(input, Call):
+        if input.definition.name != workflow:
+            raise InvalidInput(
+                f"The call is one of {input.definition.name!r}, and the run one of "
+                f"{workflow!r}; bind the target that the run is of."
+            )
+        return input.input
+    return registry.workflow(workflow).encode_input(input)
+
+
+operations.use_encoder(_encode)
 
 
 def _errors(state: RunState) -> list[TaskFailed]:

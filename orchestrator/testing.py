@@ -24,7 +24,7 @@ from django.db import connections
 from django.utils import timezone
 from psycopg.pq import TransactionStatus
 
-from orchestrator import ids, registry
+from orchestrator import ids, operations, registry
 from orchestrator.calls import Call
 from orchestrator.conf import settings
 from orchestrator.context import Context
@@ -35,6 +35,7 @@ from orchestrator.engine import (
     outputs,
     promote,
     register,
+    says,
     sessions,
     versions,
 )
@@ -44,11 +45,13 @@ from orchestrator.engine.sessions import Session
 from orchestrator.engine.settle import Result
 from orchestrator.engine.tend import tend
 from orchestrator.exceptions import OrchestratorError
+from orchestrator.hosts import Host
 from orchestrator.models import Queue, Run
 from orchestrator.runs import RunHandle
 from orchestrator.states import TaskRunStatus
 from orchestrator.targets import WorkflowTarget
 from orchestrator.tasks import TaskTarget
+from orchestrator.voices import Outbox, captured
 from orchestrator.worker import execute
 
 BATCH = 100
@@ -77,13 +80,18 @@ def drain(*, limit: int | None = None) -> int:
     worker = WorkerKey(ids.uuid7(), 0)
     results: list[Result] = []
     executed = 0
+    outbox = Outbox()
+    host = Host(worker_id=worker.worker_id, outlet=outbox)
     while True:
         room = BATCH if limit is None else min(BATCH, limit - executed)
         moved = promote.promote(session) + expire.expire(session) + tend(session)
+        moved += operations.work_off()
         demand = Demand(_queues(), lanes, room)
+        _speak(session, outbox, results)
         done = exchange.exchange(session, worker, results, demand)
         results = [*done.deferred, *_refused(session, done.rejected)]
-        results += _execute(session, done.claims, worker.worker_id)
+        with captured():
+            results += _execute(session, done.claims, host)
         executed += len(done.claims)
         if not results and not moved:
             return executed
@@ -166,6 +174,8 @@ def make_context(
     tenant: str = "",
     priority: int = 0,
     run_id: UUID | None = None,
+    lifespan: Any = None,
+    worker_labels: Mapping[str, str] | None = None,
 ) -> Context[Input]:
     """A context for `task.call(ctx)`, without a run and without the database.
 
@@ -190,7 +200,7 @@ def make_context(
         metadata=dict(metadata or {}),
         tenant=tenant,
         priority=priority,
-        worker_id=None,
+        host=Host(lifespan=lifespan, labels=worker_labels),
     )
 
 
@@ -208,11 +218,17 @@ def _queues() -> tuple[int, ...]:
     return tuple(queues.order_by("name").values_list("id", flat=True))
 
 
-def _execute(session: Session, claims: list[Claim], worker_id: UUID) -> list[Result]:
+def _speak(session: Session, outbox: Outbox, results: list[Result]) -> None:
+    outbox.forget(result.claim.task_run_id for result in results if result.final)
+    while outbox.waiting:
+        says.write(session, outbox.take())
+
+
+def _execute(session: Session, claims: list[Claim], host: Host) -> list[Result]:
     parents = outputs.parent_outputs(session, claims)
     results = []
     for claim in claims:
-        work = _work(session, claim, parents.get(claim.task_run_id, {}), worker_id)
+        work = _work(session, claim, parents.get(claim.task_run_id, {}), host)
         with _savepoint():
             if work.definition.is_async:
                 # On this thread's connection, unlike a loop of its own.
@@ -227,13 +243,13 @@ def _work(
     session: Session,
     claim: Claim,
     parents: Mapping[str, ParentOutput],
-    worker_id: UUID | None = None,
+    host: Host | None = None,
 ) -> execute.Work:
     shape = versions.shape(session, claim.version_id)
     if shape is None:
         raise LookupError(f"Version {claim.version_id} is not registered.")
     definition = registry.task(claim.task_id)
-    return execute.start(claim, definition, shape, parents, worker_id)
+    return execute.start(claim, definition, shape, parents, host)
 
 
 def _refused(

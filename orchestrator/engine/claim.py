@@ -38,6 +38,7 @@ class Claim(NamedTuple):
     metadata: str
     input: str
     child: bool = True
+    event_id: UUID | None = None
 
 
 @dataclass(frozen=True)

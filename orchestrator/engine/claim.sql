@@ -96,12 +96,12 @@ WITH RECURSIVE present AS (
 SELECT
     ready.task_run_id, ready.run_id, ready.task_id, ready.queue_id, ready.attempt,
     ready.failures, ready.losses, run.version_id, run.priority, run.tenant,
-    run.metadata, run.input, run.child
+    run.metadata, run.input, run.child, run.event_id
 FROM ready
 CROSS JOIN LATERAL (     -- OFFSET 0 keeps this a look-up by key whatever the batch
     SELECT
         run.version_id, run.priority, run.tenant, run.metadata::text, run.input::text,
-        run.parent_task_run_id IS NOT NULL AS child
+        run.parent_task_run_id IS NOT NULL AS child, run.event_id
     FROM orchestrator_run AS run
     WHERE run.id = ready.run_id
     OFFSET 0

@@ -44,6 +44,12 @@ def run_state(session: Session, run_id: UUID) -> RunState | None:
     return RunState(status, reason, version_id, tasks)
 
 
+def status(session: Session, run_id: UUID) -> tuple[str, int] | None:
+    """A run's status and version alone; None where there is no such run."""
+    rows = session.fetch(statements("outcome")["run"], {"run_id": run_id})
+    return (rows[0][0], rows[0][2]) if rows else None
+
+
 def task_states(
     session: Session, run_id: UUID, version_id: int
 ) -> tuple[TaskState, ...]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from orchestrator.engine import duties, keys, partitions
+from orchestrator.engine import duties, keys, partitions, says
 from orchestrator.engine.sessions import Session
 
 logger = logging.getLogger("orchestrator")
@@ -26,6 +26,7 @@ class Duty:
 DUTIES = (
     Duty("partitions", timedelta(hours=1), partitions.ensure),
     Duty("idempotency keys", timedelta(minutes=10), keys.purge),
+    Duty("progress", timedelta(minutes=1), says.sweep),
 )
 
 

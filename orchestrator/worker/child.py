@@ -15,13 +15,15 @@ import logging
 import os
 import sys
 import threading
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from uuid import UUID
 
+from orchestrator import voices
 from orchestrator.conf import settings
 from orchestrator.engine.claim import WorkerKey
 from orchestrator.engine.settle import Result
 from orchestrator.engine.shapes import Shape, queue_id
+from orchestrator.hosts import Host
 from orchestrator.worker import boot, execute, hygiene
 from orchestrator.worker.appetite import Appetite, Pool, Source
 from orchestrator.worker.board import Board
@@ -63,6 +65,7 @@ class Config:
     async_slots: int
     queues: tuple[str, ...]
     longest_pause: float  # seconds between two looks at queues that are empty
+    labels: dict[str, str] = field(default_factory=dict)
 
     def dump(self) -> str:
         """As an argument of the command line."""
@@ -89,6 +92,7 @@ def main(text: str) -> None:
     ).start()
     boot.set_up_django()
     hygiene.install()
+    voices.install()
     sys.setswitchinterval(SWITCH_INTERVAL)
     engine = build(config, board, mailbox, orders)
     os.write(config.answers, READY)
@@ -124,6 +128,7 @@ def build(config: Config, board: Board, mailbox: Mailbox, orders: Orders) -> Eng
     """The engine with its pools, for the tasks that this project declares."""
     from orchestrator import registry
 
+    host = Host(worker_id=UUID(config.worker_id), labels=config.labels)
     isolated = IsolatedPool(board)
 
     def run(work: Work) -> Result:
@@ -161,6 +166,7 @@ def build(config: Config, board: Board, mailbox: Mailbox, orders: Orders) -> Eng
         board,
         orders,
         housekeeping=settings.heartbeat.total_seconds(),
+        host=host,
     )
 
 

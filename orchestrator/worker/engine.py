@@ -23,11 +23,14 @@ from orchestrator.engine.links import Link
 from orchestrator.engine.outputs import parent_outputs
 from orchestrator.engine.settle import Result
 from orchestrator.engine.tend import tend
+from orchestrator.hosts import Host
+from orchestrator.voices import Outbox
 from orchestrator.worker import execute
 from orchestrator.worker.appetite import Appetite
 from orchestrator.worker.board import Board, supervisor_silence
 from orchestrator.worker.execute import Work
 from orchestrator.worker.hands import Hands
+from orchestrator.worker.scribe import Scribe
 
 logger = logging.getLogger("orchestrator")
 
@@ -62,6 +65,7 @@ class Engine:
         board: Board,
         orders: Orders,
         housekeeping: float,
+        host: Host | None = None,
     ) -> None:
         self.key = key
         self.hands = hands
@@ -78,6 +82,10 @@ class Engine:
         self.changed: set[UUID] = set()
         self.feed_at = 0.0
         self.retiring = False
+        self.outbox = Outbox(hands.mailbox.ring)
+        self.host = Host(worker_id=key.worker_id) if host is None else host
+        self.host.outlet = self.outbox
+        self.scribe = Scribe(self.outbox)
 
     # The loop.
 
@@ -92,6 +100,8 @@ class Engine:
             if self.leaving:
                 self.hand_back(self.hands.withdraw())
             if self.done():
+                if self.link.is_open:
+                    self.scribe.finish(self.link.session)
                 return self.exit_code()
             if not self.step(now):
                 self.wait(now)
@@ -125,6 +135,9 @@ class Engine:
         if self.orders.tend:
             self.attempt(self.tend)
             return True
+        if now >= self.outbox.due_at:
+            self.attempt(lambda: self.scribe.write(self.link.session))
+            return True
         ready = self.ready_to_settle(now)
         demand = self.demand(now, along=ready)
         if ready or demand is not None:
@@ -149,6 +162,7 @@ class Engine:
             if hands.finished:
                 until = min(until, max(hands.finished_at + GATHER, hands.settle_at))
                 wanted = max(1, BATCH - len(hands.finished))
+            until = min(until, self.outbox.due_at)
             if self.claims():
                 until = min(until, self.appetite.next_look())
             if self.changed:
@@ -235,6 +249,8 @@ class Engine:
 
     def exchange(self, results: Sequence[Result], demand: Demand | None) -> None:
         """Settle what has finished, claim, and start what was claimed."""
+        if results:
+            self.scribe.before(self.link.session, results)
         exchanged = exchange(self.link.session, self.key, results, demand)
         self.trouble.reset()
         if results:
@@ -257,7 +273,7 @@ class Engine:
 
     def prepared(self, claims: Sequence[Claim]) -> Iterable[Work]:
         """Claims as work for the slots; parents' outputs are fetched in one query."""
-        session, worker_id = self.link.session, self.key.worker_id
+        session = self.link.session
         works = []
         children = False
         for claim in claims:
@@ -265,7 +281,7 @@ class Engine:
             definition = registry.task(claim.task_id)
             if shape is None or definition is None:
                 continue  # the next reconciliation returns it
-            work = execute.start(claim, definition, shape, {}, worker_id)
+            work = execute.start(claim, definition, shape, {}, self.host)
             children = children or bool(work.node.parents)
             works.append(work)
         if children:
@@ -287,6 +303,7 @@ class Engine:
         gone = leases.reconcile(self.link.session, self.key, self.hands.held())
         if gone:
             self.hands.stop(gone)
+            self.outbox.forget(gone)
 
     def hand_back(self, works: Sequence[Work]) -> None:
         """Return claims at no cost; where that fails, reconciliation does it."""

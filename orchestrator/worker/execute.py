@@ -11,7 +11,6 @@ import asyncio
 from collections.abc import Mapping
 from time import monotonic
 from typing import Any
-from uuid import UUID
 
 from orchestrator import context, serialization
 from orchestrator.conf import settings
@@ -26,7 +25,9 @@ from orchestrator.exceptions import (
     NonRetryable,
     TaskCancelled,
 )
+from orchestrator.hosts import Host
 from orchestrator.states import AttemptOutcome
+from orchestrator.voices import speaker
 
 COMPLETED = AttemptOutcome.COMPLETED
 
@@ -45,7 +46,9 @@ class Work:
         "closed",
         "context",
         "definition",
+        "expiry",
         "handle",
+        "host",
         "isolated",
         "node",
         "parents",
@@ -56,7 +59,6 @@ class Work:
         "started",
         "timed_out",
         "timeout",
-        "worker_id",
     )
 
     def __init__(
@@ -66,14 +68,14 @@ class Work:
         shape: Shape,
         node: TaskShape,
         parents: Mapping[str, ParentOutput],
-        worker_id: UUID | None,
+        host: Host,
     ) -> None:
         self.claim = claim
         self.definition = definition
         self.shape = shape
         self.node = node
         self.parents = parents
-        self.worker_id = worker_id
+        self.host = host
         self.timeout = node.execution_timeout
         # The last chances of what was lost before are spent in a process of its own,
         # where it can take no neighbour with it, nor be taken.
@@ -82,6 +84,7 @@ class Work:
         )
         self.context: context.Context[Any] | None = None
         self.handle: Any = None  # what can be cancelled or killed
+        self.expiry: asyncio.TimerHandle | None = None
         self.slot = -1
         self.result: Result | None = None
         self.started = 0.0
@@ -95,19 +98,26 @@ class Work:
         if self.context is not None:
             self.context.mark_cancelled()
 
+    def extend(self, seconds: float) -> None:
+        """Let the function take longer, where it has a limit; in any thread."""
+        if self.timeout is not None:
+            self.timeout += seconds
+            if self.context is not None:
+                self.context.voice.more(seconds)
+
 
 def start(
     claim: Claim,
     definition: Any,
     shape: Shape,
     parents: Mapping[str, ParentOutput],
-    worker_id: UUID | None = None,
+    host: Host | None = None,
 ) -> Work:
     """Prepare a claim for a slot; `parents` are its parents' outputs by task name."""
     node = shape.task(claim.task_id)
     if node is None:
         raise LookupError(f"{shape.workflow}: no task {claim.task_id} in its version.")
-    return Work(claim, definition, shape, node, parents, worker_id)
+    return Work(claim, definition, shape, node, parents, host or Host())
 
 
 def run_sync(work: Work) -> Result:
@@ -119,12 +129,17 @@ def run_sync(work: Work) -> Result:
         return cancelled(work)
     work.started = started = monotonic()
     try:
-        work.context = ctx = context.build(
-            definition, work.claim, work.shape, work.parents, work.worker_id
-        )
-        output = definition.encode_output(definition.invoke(ctx))
+        ctx = _begin(work)
+        said = speaker.set(ctx)
+        try:
+            output = definition.encode_output(definition.invoke(ctx))
+        finally:
+            speaker.reset(said)
+            ctx.end_of_attempt()
     except BaseException as error:
         return failed(work, error)
+    if ctx.cancel_reason is not None:
+        return cancelled(work)
     finished = monotonic()
     if work.timed_out or overran(work, finished):
         return timed_out(work)
@@ -134,28 +149,43 @@ def run_sync(work: Work) -> Result:
 async def run_async(work: Work) -> Result:
     """Execute on this event loop; its execution timeout cancels it."""
     definition = work.definition
-    expiry = None
     if work.cancelled:
         return cancelled(work)
     work.started = started = monotonic()
     try:
         if work.timeout is not None:
-            expiry = asyncio.get_running_loop().call_later(
+            work.expiry = asyncio.get_running_loop().call_later(
                 work.timeout, _expire, work, asyncio.current_task()
             )
-        work.context = ctx = context.build(
-            definition, work.claim, work.shape, work.parents, work.worker_id
-        )
-        output = definition.encode_output(await definition.invoke(ctx))
+        ctx = _begin(work)
+        said = speaker.set(ctx)
+        try:
+            output = definition.encode_output(await definition.invoke(ctx))
+        finally:
+            speaker.reset(said)
+            ctx.end_of_attempt()
     except BaseException as error:
         return failed(work, error)
     finally:
-        if expiry is not None:
-            expiry.cancel()
+        if work.expiry is not None:
+            work.expiry.cancel()
+    if ctx.cancel_reason is not None:
+        return cancelled(work)
     finished = monotonic()
     if work.timed_out or overran(work, finished):
         return timed_out(work)
     return Result(work.claim, COMPLETED, started, finished, output)
+
+
+def _begin(work: Work) -> context.Context[Any]:
+    work.context = ctx = context.build(
+        work.definition, work.claim, work.shape, work.parents, work.host
+    )
+    if work.timeout is not None:
+        ctx.extend = work.extend
+    if work.cancelled:  # meanwhile
+        ctx.mark_cancelled()
+    return ctx
 
 
 def overran(work: Work, now: float) -> bool:
@@ -164,6 +194,11 @@ def overran(work: Work, now: float) -> bool:
 
 
 def _expire(work: Work, task: asyncio.Task[Any] | None) -> None:
+    left = work.started + (work.timeout or 0.0) - monotonic()
+    if left > 0.001:  # more time was asked for
+        loop = asyncio.get_running_loop()
+        work.expiry = loop.call_later(left, _expire, work, task)
+        return
     work.timed_out = True
     work.stop()
     if task is not None:
@@ -174,7 +209,8 @@ def failed(work: Work, error: BaseException) -> Result:
     """What an exception that left the function comes to."""
     if work.timed_out:
         return timed_out(work)
-    if work.cancelled or isinstance(error, TaskCancelled | LeaseLost):
+    gone = work.cancelled or isinstance(error, TaskCancelled | LeaseLost)
+    if gone or (work.context is not None and work.context.cancel_reason is not None):
         return cancelled(work)
     # An input that does not fit never will; one that the function itself passed on may.
     unfit = isinstance(error, InvalidInput) and work.context is None
@@ -206,12 +242,18 @@ def timed_out(work: Work) -> Result:
 def cancelled(work: Work) -> Result:
     """The attempt was stopped. The fence refuses it where a cancel came first."""
     now = monotonic()
+    why = work.context.cancel_reason if work.context is not None else None
+    reason = f'Task "{work.node.name}" was cancelled.'
+    if why is not None:
+        reason = f'Task "{work.node.name}" cancelled itself' + (
+            f": {why}" if why else "."
+        )
     return Result(
         work.claim,
         AttemptOutcome.CANCELLED,
         work.started or now,
         now,
-        reason=f'Task "{work.node.name}" was cancelled.',
+        reason=serialization.clean(serialization.shortened(reason, 2_000)),
     )
 
 

@@ -1,20 +1,18 @@
 """Isolated execution: a process for one task at a time, killed when it must end.
 
 The process is warm: it has loaded the project and waits for its next task. Requests and
-answers are JSON in frames over two pipes. When it ends without an answer, the attempt
-is LOST, charged to the budget for lost workers, and says how the process ended.
+answers are JSON in frames over two pipes; what the task says comes in between. When it
+ends without an answer, the attempt is LOST, charged to the budget for lost workers, and
+says how the process ended. A task that is cancelled gets a SIGTERM, which raises
+TaskCancelled in it, and a second later its process is killed.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
-import select
 import signal
-import struct
-import subprocess
 import sys
 import threading
 from contextvars import copy_context
@@ -23,24 +21,25 @@ from time import monotonic
 from typing import Any
 from uuid import UUID
 
+from orchestrator import voices
 from orchestrator.engine.claim import Claim
 from orchestrator.engine.outputs import ParentOutput
+from orchestrator.engine.says import More
 from orchestrator.engine.settle import Result
 from orchestrator.engine.shapes import Shape
+from orchestrator.exceptions import TaskCancelled
+from orchestrator.hosts import Host
 from orchestrator.states import AttemptOutcome
-from orchestrator.worker import boot, execute, hygiene
+from orchestrator.voices import Outlet
+from orchestrator.worker import boot, execute, hygiene, pipes
 from orchestrator.worker.board import Board
 from orchestrator.worker.execute import Work
+from orchestrator.worker.pipes import Ended, Pipe, read, write
+from orchestrator.worker.slots import LINGER
 
 logger = logging.getLogger("orchestrator")
 
-_LENGTH = struct.Struct(">I")
 START_TIMEOUT = 120.0  # seconds for a process to load the project
-LOOK = 1.0  # seconds between two looks at whether the process still lives
-
-
-class Ended(Exception):
-    """The process has closed its pipe."""
 
 
 class Isolated:
@@ -59,23 +58,28 @@ class Isolated:
         os.close(back)
         self._lock = threading.Lock()
         self._work: Work | None = None
+        self._kill_at: float | None = None
         self._ready = False
 
     def execute(self, work: Work) -> Result:
         """Have it executed; the process is of no further use when `usable` is false."""
         try:
             if not self._ready:
-                self._read(START_TIMEOUT)
+                started_by = monotonic() + START_TIMEOUT
+                read(self._answers, lambda: started_by, self.process)
                 self._ready = True
             with self._lock:
                 self._work = work
+                self._kill_at = None
             if work.cancelled:
                 return execute.cancelled(work)
             work.started = monotonic()
             write(self._requests, _request(work))
-            answer = self._read(work.timeout)
+            answer = self._listen(work)
         except TimeoutError:
             self.kill()
+            if work.cancelled:
+                return execute.cancelled(work)
             work.timed_out = True
             return execute.timed_out(work)
         except (Ended, OSError):
@@ -86,18 +90,44 @@ class Isolated:
         finally:
             with self._lock:
                 self._work = None
+        if self._stopped():
+            self.kill()  # with the programs that it has left behind
         return _result(work, answer)
+
+    def _stopped(self) -> bool:
+        return self._kill_at is not None
+
+    def _listen(self, work: Work) -> Any:
+        """Pass on what the task says, until its answer."""
+
+        def deadline() -> float | None:
+            over = None if work.timeout is None else work.started + work.timeout
+            stopped = self._kill_at
+            if over is None or stopped is None:
+                return stopped if over is None else over
+            return min(over, stopped)
+
+        while True:
+            frame = read(self._answers, deadline, self.process)
+            if "said" not in frame:
+                return frame
+            kind, item = pipes.heard(frame)
+            if isinstance(item, More) and work.timeout is not None:
+                work.timeout += item.seconds
+            getattr(work.host.outlet, kind)(item)
 
     @property
     def usable(self) -> bool:
         """Whether it can take another task."""
         return self._requests >= 0 and self.process.poll() is None
 
-    def kill_while(self, work: Work) -> None:
-        """Kill it if it is executing just this work."""
+    def stop_while(self, work: Work) -> None:
+        """Ask it to end, if it is executing just this work, and soon kill it."""
         with self._lock:
-            if self._work is work:
-                self._signal()
+            if self._work is work and self._kill_at is None:
+                self._kill_at = monotonic() + LINGER
+                with contextlib.suppress(ProcessLookupError):
+                    self.process.send_signal(signal.SIGTERM)
 
     def kill(self) -> int | None:
         """End it with all that it started; how it ended."""
@@ -115,10 +145,6 @@ class Isolated:
     def _signal(self) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
-
-    def _read(self, timeout: float | None) -> Any:
-        deadline = None if timeout is None else monotonic() + timeout
-        return read(self._answers, deadline, self.process)
 
 
 class IsolatedPool:
@@ -154,84 +180,35 @@ class IsolatedPool:
         return Isolated()
 
 
-def write(descriptor: int, message: Any) -> None:
-    """Send one frame."""
-    body = json.dumps(message).encode()
-    data = memoryview(_LENGTH.pack(len(body)) + body)
-    while data:
-        data = data[os.write(descriptor, data) :]
-
-
-def read(
-    descriptor: int,
-    deadline: float | None = None,
-    process: subprocess.Popen[bytes] | None = None,
-) -> Any:
-    """Receive one frame by `deadline` (monotonic seconds).
-
-    Raises Ended where the other side has closed or `process` has ended, TimeoutError
-    after the deadline.
-    """
-    length = _read_exactly(descriptor, _LENGTH.size, deadline, process)
-    return json.loads(
-        _read_exactly(descriptor, _LENGTH.unpack(length)[0], deadline, process)
-    )
-
-
-def _read_exactly(
-    descriptor: int,
-    size: int,
-    deadline: float | None,
-    process: subprocess.Popen[bytes] | None,
-) -> bytes:
-    data = bytearray()
-    while len(data) < size:
-        _await_readable(descriptor, deadline, process)
-        part = os.read(descriptor, size - len(data))
-        if not part:
-            raise Ended
-        data += part
-    return bytes(data)
-
-
-def _await_readable(
-    descriptor: int,
-    deadline: float | None,
-    process: subprocess.Popen[bytes] | None,
-) -> None:
-    while process is not None or deadline is not None:
-        ended = process is not None and process.poll() is not None
-        left = LOOK if deadline is None else min(LOOK, deadline - monotonic())
-        if select.select([descriptor], [], [], 0 if ended else max(0.0, left))[0]:
-            return
-        if ended:
-            raise Ended  # a grandchild still holds the pipe open
-        if deadline is not None and monotonic() >= deadline:
-            raise TimeoutError
-
-
 def _request(work: Work) -> dict[str, Any]:
     return {
         "claim": [str(v) if isinstance(v, UUID) else v for v in work.claim],
         "workflow": work.shape.workflow,
         "shape": dict(work.shape.data),
         "parents": {name: list(output) for name, output in work.parents.items()},
-        "worker_id": str(work.worker_id) if work.worker_id else None,
+        "worker_id": str(work.host.worker_id) if work.host.worker_id else None,
+        "labels": work.host.labels,
     }
 
 
-def _work(request: dict[str, Any]) -> Work:
+def _work(request: dict[str, Any], outlet: Outlet) -> Work:
     from orchestrator import registry
 
-    task_run_id, run_id, *rest = request["claim"]
-    claim = Claim(UUID(task_run_id), UUID(run_id), *rest)
+    fields = dict(zip(Claim._fields, request["claim"], strict=True))
+    for name in ("task_run_id", "run_id", "event_id"):
+        fields[name] = fields[name] and UUID(fields[name])
+    claim = Claim(**fields)
     worker_id = request["worker_id"]
     return execute.start(
         claim,
         registry.task(claim.task_id),
         Shape.build(request["workflow"], request["shape"]),
         {name: ParentOutput(*output) for name, output in request["parents"].items()},
-        UUID(worker_id) if worker_id else None,
+        Host(
+            worker_id=UUID(worker_id) if worker_id else None,
+            outlet=outlet,
+            labels=request["labels"],
+        ),
     )
 
 
@@ -266,17 +243,46 @@ def main(parent: str, requests: str, answers: str) -> None:
         os.set_inheritable(descriptor, False)
     boot.set_up_django()
     hygiene.install()
+    voices.install()
     opened = hygiene.adopt_thread()
-    write(outgoing, "ready")
+    pipe = Pipe(outgoing)
+    pipe.send("ready")
+    told = Told()
+    signal.signal(signal.SIGTERM, told.receive)
     while True:
         try:
             request = read(incoming)
         except (Ended, OSError):
             os._exit(0)
-        work = _work(request)
-        result = copy_context().run(execute.run_sync, work)
+        work = _work(request, pipe)
+        result = told.execute(work)
         hygiene.tidy(opened)
-        write(outgoing, _answer(result))
+        pipe.send(_answer(result))
+
+
+class Told:
+    """What SIGTERM does: it ends the task at hand, and nothing else."""
+
+    def __init__(self) -> None:
+        self.work: Work | None = None
+
+    def execute(self, work: Work) -> Result:
+        """Execute a task that may be told to end."""
+        self.work = work
+        try:
+            return copy_context().run(execute.run_sync, work)
+        except BaseException as error:
+            return execute.failed(work, error)
+        finally:
+            self.work = None
+
+    def receive(self, number: int, frame: Any) -> None:
+        """Raise TaskCancelled in the task, as soon as it executes Python."""
+        work = self.work
+        if work is not None and not work.cancelled:
+            work.cancelled = True
+            work.stop()
+            raise TaskCancelled
 
 
 if __name__ == "__main__":

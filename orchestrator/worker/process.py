@@ -63,6 +63,7 @@ class Child:
             queues=options.queues,
             # Several children of an idle worker look no more often than one would.
             longest_pause=settings.poll_interval.total_seconds() * options.processes,
+            labels=dict(options.labels),
         )
         try:
             self.process = boot.spawn(

@@ -126,11 +126,11 @@ class Threads:
         return found
 
     def stop(self, work: Work) -> None:
-        """Set the flag that the function may look at; only a process can be killed."""
+        """Set the flag that the function may read; a process is told, then killed."""
         work.stop()
         process = work.handle
         if process is not None:
-            process.kill_while(work)
+            process.stop_while(work)
 
     def silence(self, now: float) -> float:
         """Threads are independent of each other: none makes the others silent."""
