@@ -132,10 +132,6 @@ class InvalidFilter(OrchestratorError):
     """The filter does not say which runs."""
 
 
-class TooManyRuns(OrchestratorError):
-    """The filter matches more runs than one call changes; narrow it."""
-
-
 class WaitingInTransaction(OrchestratorError):
     """A transaction cannot wait for a run that it has not committed.
 

@@ -26,7 +26,7 @@ from orchestrator.exceptions import (
     TaskFailed,
     WaitingInTransaction,
 )
-from orchestrator.operations import UNCHANGED
+from orchestrator.operations import UNCHANGED as UNCHANGED
 from orchestrator.serialization import loads
 from orchestrator.states import TERMINAL_RUN, RunStatus, TaskRunStatus
 

@@ -85,15 +85,17 @@ def drain(*, limit: int | None = None) -> int:
     while True:
         room = BATCH if limit is None else min(BATCH, limit - executed)
         moved = promote.promote(session) + expire.expire(session) + tend(session)
-        moved += operations.work_off()
+        while looked_at := operations.work_off():
+            moved += looked_at
         demand = Demand(_queues(), lanes, room)
         _speak(session, outbox, results)
+        reported = len(results)  # what they release is still to be judged
         done = exchange.exchange(session, worker, results, demand)
         results = [*done.deferred, *_refused(session, done.rejected)]
         with captured():
             results += _execute(session, done.claims, host)
         executed += len(done.claims)
-        if not results and not moved:
+        if not results and not moved and not done.judge:
             return executed
 
 

@@ -8,12 +8,25 @@ import pytest
 from django.contrib.auth.models import AnonymousUser, Permission, User
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
+from django.db.models import TextField
+from django.db.models.expressions import RawSQL
+from django.db.models.functions import Cast
 from django.utils import timezone
 
-from orchestrator import IllegalTransition, RunNotFound, operations, registry, task
-from orchestrator.exceptions import InvalidFilter, TooManyRuns
+from orchestrator import (
+    IllegalTransition,
+    InvalidInput,
+    RunHandle,
+    RunNotFound,
+    ids,
+    operations,
+    registry,
+    task,
+)
+from orchestrator.engine import enqueue, sessions
+from orchestrator.exceptions import InvalidFilter
 from orchestrator.models import AuditEntry, QueueItem, Run, Workflow
-from orchestrator.operations import RunFilter
+from orchestrator.operations import AlreadyDone, Changed, RunFilter
 from orchestrator.testing import drain
 
 pytestmark = [
@@ -62,24 +75,36 @@ def test_an_actor_needs_the_permission_and_nothing_happens_without(
 def test_cancel_says_who_and_why_in_one_transaction_with_the_effect(halve: Any) -> None:
     handles = halve.enqueue_many([halve.bind(1), halve.bind(2)])
     actor = user("cancel_run")
-    done = operations.cancel_runs(
-        RunFilter(workflows=["halve"]), reason="no longer needed", actor=actor
-    )
+    named = RunFilter(workflows=["halve"])
+    done = operations.cancel_runs(named, reason="no longer needed", actor=actor)
     # The workflow is known by its name once it is registered.
     assert done == []
+    assert not AuditEntry.objects.exists()
     drain(limit=0)
-    done = operations.cancel_runs(
-        RunFilter(workflows=["halve"]), reason="no longer needed", actor=actor
-    )
+    done = operations.cancel_runs(named, reason="no longer needed", actor=actor)
     assert done == [handle.id for handle in handles]
-    run = Run.objects.get(pk=done[0])
+    run = Run.objects.get(pk=handles[0].id)
     assert run.status_reason == f"Cancelled by {actor.username}: no longer needed"
-    entries = AuditEntry.objects.order_by("id")
-    assert [entry.target_id for entry in entries] == [str(id) for id in done]
-    entry = entries[0]
-    assert (entry.action, entry.target_type, entry.actor) == ("cancel", "run", actor)
-    assert entry.target_repr == f"halve {done[0]}"
-    assert entry.reason == "no longer needed"
+    entry = AuditEntry.objects.get()
+    assert (entry.action, entry.target_type, entry.actor) == ("cancel", "runs", actor)
+    assert (entry.target_repr, entry.reason) == ("2 runs", "no longer needed")
+    assert entry.data == {
+        "filter": {"workflows": ["halve"]},
+        "children": True,
+        "changed": 2,
+        "failed": 0,
+        "problems": [],
+        "runs": [str(handle.id) for handle in handles],
+    }
+
+
+def test_the_entry_of_one_run_names_it(halve: Any) -> None:
+    handle = halve.enqueue(1)
+    drain(limit=0)
+    operations.cancel_runs(RunFilter(ids=[handle.id]), reason="x")
+    entry = AuditEntry.objects.get()
+    assert (entry.target_type, entry.target_id) == ("run", str(handle.id))
+    assert entry.target_repr == f"halve {handle.id}"
 
 
 def test_a_rollback_takes_the_audit_entry_along(halve: Any) -> None:
@@ -105,7 +130,7 @@ def test_retry_runs_reopens_those_that_failed(halve: Any) -> None:
     everything = RunFilter(ids=[failed.id, fine.id, queued.id])
     assert operations.retry_runs(everything, reason="again") == [failed.id]
     entry = AuditEntry.objects.get()
-    assert (entry.action, entry.data) == ("retry", {"tasks": "failed"})
+    assert (entry.action, entry.data["tasks"]) == ("retry", "failed")
     assert operations.retry_runs(everything, tasks="all") == [fine.id]
     assert drain() == 3
 
@@ -130,7 +155,7 @@ def test_rerun_runs_uses_the_current_version(halve: Any) -> Any:
             return x / 2
 
         drain()
-        (new,) = operations.rerun_runs(RunFilter(ids=[old.id]))
+        new = operations.rerun_run(old.id)
         drain()
         run = Run.objects.get(pk=new)
         workflow = Workflow.objects.get(name="halve")
@@ -138,7 +163,7 @@ def test_rerun_runs_uses_the_current_version(halve: Any) -> Any:
         assert run.version_id != Run.objects.get(pk=old.id).version_id
         assert run.priority == 3
     with pytest.raises(RunNotFound):
-        operations.rerun_runs(RunFilter(ids=[old.id, uuid.uuid4()]))
+        operations.rerun_run(uuid.uuid4())
 
 
 def test_reprioritise_moves_what_waits(halve: Any) -> None:
@@ -146,7 +171,9 @@ def test_reprioritise_moves_what_waits(halve: Any) -> None:
     operations.reprioritise_runs(RunFilter(ids=[second.id]), priority=50)
     items = QueueItem.objects.order_by("position").values_list("run_id", flat=True)
     assert list(items) == [second.id, first.id]
-    assert AuditEntry.objects.get().data == {"priority": 50}
+    assert AuditEntry.objects.get().data["priority"] == 50
+    with pytest.raises(ValueError, match="out of range"):
+        operations.reprioritise_runs(RunFilter(ids=[second.id]), priority=101)
 
 
 def test_a_filter_matches_what_has_all_that_is_given(halve: Any) -> Any:
@@ -199,15 +226,92 @@ def test_a_filter_that_says_nothing_useful_is_refused(
         RunFilter(**criteria)
 
 
-def test_a_filter_of_too_many_runs_changes_nothing(
-    halve: Any, monkeypatch: Any
-) -> None:
-    monkeypatch.setattr(operations, "LIMIT", 2)
-    handles = halve.enqueue_many([halve.bind(1)] * 3)
-    with pytest.raises(TooManyRuns, match="more than 2 runs"):
-        operations.cancel_runs(RunFilter(statuses=["QUEUED"]), reason="x")
-    assert Run.objects.unfinished().count() == 3
-    done = operations.cancel_runs(
-        RunFilter(ids=[handle.id for handle in handles[:2]]), reason="x"
+# Each run by itself.
+
+
+def test_a_run_that_cannot_be_changed_is_reported_and_stops_nothing(halve: Any) -> None:
+    one, other = halve.enqueue(0), halve.enqueue(0)
+    drain()
+    Run.objects.filter(pk=one.id).update(version_id=1)
+    gone = uuid.uuid4()
+    done = operations.retry_runs(RunFilter(ids=[gone, one.id, other.id]))
+    assert done == [other.id]
+    assert isinstance(done, Changed)
+    said = dict(done.problems)
+    assert "not registered" in said[one.id]
+    assert "no run" in said[gone]
+    entry = AuditEntry.objects.get()
+    assert (entry.data["changed"], entry.data["failed"]) == (1, 2)
+
+
+def test_a_call_with_a_key_is_carried_out_once(halve: Any) -> None:
+    handle = halve.enqueue(1)
+    drain()
+    key = uuid.uuid4()
+    operations.rerun_runs(RunFilter(ids=[handle.id]), key=key)
+    with pytest.raises(AlreadyDone):
+        operations.rerun_runs(RunFilter(ids=[handle.id]), key=key)
+    assert Run.objects.count() == 2
+    assert AuditEntry.objects.get().pk == key
+
+
+def test_a_rerun_with_another_input_is_checked_like_enqueue(halve: Any) -> None:
+    handles = halve.enqueue_many([halve.bind(1), halve.bind(2)])
+    drain()
+    both = RunFilter(ids=[handle.id for handle in handles])
+    with pytest.raises(InvalidInput):
+        operations.rerun_runs(both, input="four")
+    assert Run.objects.count() == 2
+    new = operations.rerun_runs(both, input=halve.bind(4))
+    assert isinstance(new, Changed)
+    drain()
+    assert [RunHandle.get(run_id).result() for run_id in new] == [0.25, 0.25]
+    data = AuditEntry.objects.get().data
+    assert data["edited"] is True
+    assert "inputs" not in data
+
+    @task
+    def other() -> None: ...
+
+    with pytest.raises(InvalidInput, match="bind the target"):
+        operations.rerun_run(handles[0].id, input=other.bind())
+
+
+def test_a_rerun_keeps_every_digit_of_its_input(halve: Any) -> None:
+    @task
+    def echo(value: Any) -> Any:
+        return value
+
+    old = echo.enqueue(1)
+    Run.objects.filter(pk=old.id).update(
+        input=RawSQL("'{\"value\": 12345678901234567890.125}'::jsonb", [])
     )
-    assert len(done) == 2
+    new = operations.rerun_run(old.id)
+    texts: Any = Run.objects.annotate(text=Cast("input", TextField()))
+    assert texts.get(pk=new).text == texts.get(pk=old.id).text
+
+
+# The tree.
+
+
+def test_cancel_takes_children_along_or_not(halve: Any) -> None:
+    parents = halve.enqueue_many([halve.bind(1), halve.bind(2)])
+    children = [spawned(halve, parent.id) for parent in parents]
+    parents[0].cancel("stop")
+    parents[1].cancel("stop", children=False)
+    statuses = [RunHandle.get(child).status for child in children]
+    assert statuses == ["CANCELLED", "QUEUED"]
+
+
+def spawned(halve: Any, run_id: uuid.UUID) -> uuid.UUID:
+    parent = ids.task_run_id(run_id, 0)
+    child = ids.child_run_id(parent, 0)
+    shape = halve.definition.shape
+    enqueue.enqueue(
+        sessions.django_session(),
+        shape,
+        ['{"x": 1}'],
+        run_ids=[child],
+        parents=[parent],
+    )
+    return child

@@ -16,12 +16,20 @@ from orchestrator.states import TaskRunStatus
 Which = Literal["failed", "all"] | Collection[str]
 
 
-def retry(session: Session, run_id: UUID, *, tasks: Which = "failed") -> int:
+def retry(
+    session: Session,
+    run_id: UUID,
+    *,
+    tasks: Which = "failed",
+    keep_journal: bool = True,
+) -> int:
     """Reopen an ended run and return how many of its task runs are executed again.
 
     `tasks` are those that failed or were cancelled, all, or those named and all that
     depend on them. The run keeps its id, its input and its version; its generation and
-    that of the reopened task runs rise by one, and their budgets start anew.
+    that of the reopened task runs rise by one, and their budgets start anew. Durable
+    tasks replay their journals; without `keep_journal` they begin another branch, with
+    nothing in it.
 
     Joins the caller's transaction, and may wait for another one that holds the Run.
     Raises RunNotFound; IllegalTransition where the run has not ended, nothing of it
@@ -65,6 +73,9 @@ def retry(session: Session, run_id: UUID, *, tasks: Which = "failed") -> int:
                 shape.tasks[ordinal].schedule_timeout_ms for ordinal in chosen
             ),
         }
+        if not keep_journal:
+            durable = [keys[n] for n in chosen if shape.tasks[n].durable]
+            session.send(steps["forget"], {"task_run_ids": array(durable)})
         queued = session.fetch(steps["reopen"], params)
         notify.wake(session, {row[0] for row in queued})
         if any(shape.tasks[ordinal].judged for ordinal in chosen):

@@ -20,6 +20,14 @@ FROM orchestrator_task_run
 WHERE id = ANY (%(task_run_ids)s::uuid[])
 ORDER BY ordinal
 
+-- step: forget
+-- Rows:   none.
+--
+-- What is on record stays there, on the branch that was in use.
+UPDATE orchestrator_task_run
+SET branch = branch + 1, suspensions = 0
+WHERE id = ANY (%(task_run_ids)s::uuid[]) AND status IS NOT NULL
+
 -- step: reopen
 -- Rows:   the queue id of each item queued.
 WITH chosen AS MATERIALIZED (

@@ -147,7 +147,12 @@ class Migration(migrations.Migration):
                     models.Index(
                         fields=["target_type", "target_id"],
                         name="orchestrator_audit_target",
-                    )
+                    ),
+                    django.contrib.postgres.indexes.GinIndex(
+                        fields=["data"],
+                        name="orchestrator_audit_data",
+                        opclasses=["jsonb_path_ops"],
+                    ),
                 ],
             },
         ),
@@ -202,6 +207,13 @@ class Migration(migrations.Migration):
             options={
                 "db_table": "orchestrator_bulk_operation",
                 "ordering": ["-created_at"],
+                "indexes": [
+                    models.Index(
+                        condition=models.Q(("finished_at__isnull", True)),
+                        fields=["created_at"],
+                        name="orchestrator_bulk_open",
+                    )
+                ],
                 "constraints": [
                     models.CheckConstraint(
                         condition=models.Q(

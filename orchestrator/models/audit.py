@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from django.conf import settings
+from django.contrib.postgres.indexes import GinIndex
 from django.db import models
 
 
 class AuditEntry(models.Model):
-    """One operator action, written in the transaction of its effect, never changed."""
+    """One operator action, written in the transaction of its effect, never changed.
+
+    `data["runs"]` are the runs that it changed, up to as many as one call changes.
+    """
 
     id = models.UUIDField(primary_key=True)
     actor = models.ForeignKey(
@@ -31,6 +35,11 @@ class AuditEntry(models.Model):
         indexes = [
             models.Index(
                 fields=["target_type", "target_id"], name="orchestrator_audit_target"
+            ),
+            GinIndex(
+                fields=["data"],
+                opclasses=["jsonb_path_ops"],
+                name="orchestrator_audit_data",
             ),
         ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 
 from django.conf import settings
@@ -63,6 +64,13 @@ class BulkOperation(models.Model):
     class Meta:
         db_table = "orchestrator_bulk_operation"
         ordering = ["-created_at"]
+        indexes = [
+            models.Index(
+                fields=["created_at"],
+                condition=models.Q(finished_at__isnull=True),
+                name="orchestrator_bulk_open",
+            ),
+        ]
         constraints = [
             models.CheckConstraint(
                 condition=models.Q(status__in=BulkStatus.values),
@@ -71,4 +79,26 @@ class BulkOperation(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.verb} of {self.total or '?'} runs"
+        return f"{self.verb} of {'?' if self.total is None else self.total} runs"
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether it has ended, as of when this row was read."""
+        return self.finished_at is not None
+
+    def wait(self, timeout: float | None = None) -> BulkOperation:
+        """Read it again until it has ended, for at most `timeout` seconds.
+
+        Raises TimeoutError. A scheduler has to run; in a test, `drain()` does it.
+        """
+        end = None if timeout is None else time.monotonic() + timeout
+        while True:
+            self.refresh_from_db()
+            if self.is_finished:
+                return self
+            if end is not None and time.monotonic() >= end:
+                raise TimeoutError(
+                    f"{self} did not end within {timeout:g} s: {self.done} are done. "
+                    "Is a scheduler running?"
+                )
+            time.sleep(0.1)

@@ -24,7 +24,7 @@ from orchestrator.engine.links import Link
 from orchestrator.engine.sessions import Session
 from orchestrator.engine.shapes import Shape
 from orchestrator.engine.tend import tend
-from orchestrator.scheduler import duties
+from orchestrator.scheduler import bulk, duties
 
 logger = logging.getLogger("orchestrator")
 
@@ -64,6 +64,7 @@ class Scheduler:
             Chore(expire.expire, EVERY_TIMEOUTS, expire.BATCH),
             Chore(expire.time_out, EVERY_TIMEOUTS, expire.BATCH),
             Chore(rescue_lost, EVERY_RESCUE, 1),
+            Chore(bulk.work_off, ROUND, 1_000_000),  # one turn each time
             Chore(lambda s: duties.do_due(s, self.name), EVERY_DUTIES, 1_000),
         )
 
