@@ -150,17 +150,20 @@ def _check_size(tree: Any) -> None:
             raise InvalidExpression(
                 f"A list in the expression has more than {MAX_LIST} items; shorten it."
             )
-        macros += _is_macro(node)
+        inside = macros + _is_macro(node)
         if nodes > MAX_NODES or depth > MAX_DEPTH:
             raise InvalidExpression(
                 "The expression is too long or nested too deeply; simplify it."
             )
-        if macros > MAX_MACROS:
+        if inside > MAX_MACROS:
             raise InvalidExpression(
                 f"Macros such as exists() are nested more than {MAX_MACROS} deep; "
                 "simplify the expression."
             )
-        stack.extend((child, depth + 1, macros) for child in children if child)
+        # What comes before the dot is not in the body of the macro.
+        for number, child in enumerate(children):
+            if child:
+                stack.append((child, depth + 1, inside if number else macros))
 
 
 def _check_functions(tree: Any, known: frozenset[str]) -> None:
