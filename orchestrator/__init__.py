@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from orchestrator.conditions import EventCondition, ParentCondition, SleepCondition
 from orchestrator.context import Context
+from orchestrator.durable.context import DurableContext
+from orchestrator.durable.tasks import durable_task
 from orchestrator.exceptions import (
     BulkIdempotencyCollision,
     IdempotencyCollision,
@@ -14,6 +16,7 @@ from orchestrator.exceptions import (
     InvalidDefinition,
     InvalidInput,
     InvalidOutput,
+    NonDeterminism,
     NonRetryable,
     OrchestratorError,
     RunCancelled,
@@ -22,7 +25,7 @@ from orchestrator.exceptions import (
     TaskFailed,
     WaitingInTransaction,
 )
-from orchestrator.policies import Idempotency, Retry
+from orchestrator.policies import Eviction, Idempotency, Retry
 from orchestrator.runs import UNCHANGED, RunHandle
 from orchestrator.tasks import task
 from orchestrator.workflows import workflow
@@ -31,13 +34,16 @@ __all__ = [
     "UNCHANGED",
     "BulkIdempotencyCollision",
     "Context",
+    "DurableContext",
     "EventCondition",
+    "Eviction",
     "Idempotency",
     "IdempotencyCollision",
     "IllegalTransition",
     "InvalidDefinition",
     "InvalidInput",
     "InvalidOutput",
+    "NonDeterminism",
     "NonRetryable",
     "OrchestratorError",
     "ParentCondition",
@@ -49,6 +55,7 @@ __all__ = [
     "SleepCondition",
     "TaskFailed",
     "WaitingInTransaction",
+    "durable_task",
     "task",
     "workflow",
 ]

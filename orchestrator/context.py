@@ -5,12 +5,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from itertools import count
 from typing import Any, Generic, NoReturn, TypeVar, cast
 from uuid import UUID
 
+from orchestrator.children import Spawning
 from orchestrator.definitions import TaskDefinition
 from orchestrator.engine import outcome, sessions
 from orchestrator.engine.claim import Claim
+from orchestrator.engine.journal import Journal
 from orchestrator.engine.outputs import ParentOutput
 from orchestrator.engine.shapes import Shape
 from orchestrator.exceptions import TaskCancelled, TaskFailed, UnknownTask
@@ -23,14 +26,19 @@ Input_co = TypeVar("Input_co", covariant=True)
 Output = TypeVar("Output")
 
 
-class Context(Generic[Input_co]):
+class Context(Spawning, Generic[Input_co]):
     """What a task knows of its run: `def index(ctx: Context[Shelf]) -> int`.
 
     `attempt` counts from 1 and is never reset. `version` is the digest of the shape
     that the run is bound to. `metadata`, `tenant` and `priority` are the run's;
-    `event_id` is the event that it was made for, if any. `lifespan` is what
-    `ORCHESTRATOR["LIFESPAN"]` gave in this process, `worker_labels` are its worker's.
+    `event_id` is the event that it was made for, if any.
     """
+
+    # Of the class, so that what few attempts need costs the others nothing.
+    cancel_reason: str | None = None  # of `cancel`
+    extend: Callable[[float], None] | None = None  # set by the worker
+    _cancelled = False
+    _voice: Voice | None = None
 
     def __init__(
         self,
@@ -60,24 +68,40 @@ class Context(Generic[Input_co]):
         self.tenant = tenant
         self.priority = priority
         self.event_id = event_id
-        self.event_key: str | None = None
-        self.filter_payload: dict[str, Any] = {}
-        host = Host() if host is None else host
-        self.worker_id = host.worker_id
-        self.worker_labels = host.labels
-        self.lifespan = host.lifespan
-        self.cancel_reason: str | None = None  # of `cancel`
-        self.extend: Callable[[float], None] | None = None  # set by the worker
-        self._host = host
+        self._host = Host() if host is None else host
         self._number = attempt
-        self._voice: Voice | None = None
+        self._spawned = count()
         self._version_id = version_id
         self._definition = definition
         self._parents = parents
-        self._cancelled = False
 
     def __repr__(self) -> str:
         return f"<Context {self.workflow}: {self.task}, run {self.run_id}>"
+
+    @property
+    def worker_id(self) -> UUID | None:
+        """The worker that executes this attempt; None in a test."""
+        return self._host.worker_id
+
+    @property
+    def worker_labels(self) -> dict[str, str]:
+        """The labels of that worker: `runworker --label region=eu`."""
+        return self._host.labels
+
+    @property
+    def lifespan(self) -> Any:
+        """What `ORCHESTRATOR["LIFESPAN"]` gave in this process; None without one."""
+        return self._host.lifespan
+
+    @property
+    def event_key(self) -> str | None:
+        """The key of the event that the run was made for."""
+        return None
+
+    @property
+    def filter_payload(self) -> dict[str, Any]:
+        """The payload of the filter that made the run of its event; {} without one."""
+        return {}
 
     def output(self, parent: TaskDefinition[Any, Output]) -> Output:
         """What a parent returned; None where it was skipped or returned None.
@@ -211,23 +235,27 @@ def build(
     shape: Shape,
     parents: Mapping[str, ParentOutput],
     host: Host,
+    journal: Journal | None = None,
 ) -> Context[Any]:
-    """The context of a claimed attempt.
+    """The context of a claimed attempt; `journal` is that of a durable task.
 
     Raises InvalidInput where the stored input no longer fits its type.
     """
-    return Context(
-        input=definition.decode_input(claim.input),
-        definition=definition,
-        parents=parents,
-        run_id=claim.run_id,
-        task_run_id=claim.task_run_id,
-        version=shape.digest,
-        version_id=shape.version_id,
-        attempt=claim.attempt,
-        metadata=loads(claim.metadata),
-        tenant=claim.tenant,
-        priority=claim.priority,
-        event_id=claim.event_id,
-        host=host,
-    )
+    about = {
+        "input": definition.decode_input(claim.input),
+        "definition": definition,
+        "parents": parents,
+        "run_id": claim.run_id,
+        "task_run_id": claim.task_run_id,
+        "version": shape.digest,
+        "version_id": shape.version_id,
+        "attempt": claim.attempt,
+        "metadata": loads(claim.metadata),
+        "tenant": claim.tenant,
+        "priority": claim.priority,
+        "event_id": claim.event_id,
+        "host": host,
+    }
+    if definition.durable:
+        return definition.durable_context(about, journal)
+    return Context(**about)

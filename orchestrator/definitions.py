@@ -21,6 +21,7 @@ from orchestrator.serialization import Misfit, dumps, invalid, loads
 
 if TYPE_CHECKING:
     from orchestrator.context import Context
+    from orchestrator.engine.journal import Journal
 
 Input = TypeVar("Input")
 Output = TypeVar("Output")
@@ -32,6 +33,8 @@ class TaskDefinition(Generic[Input, Output]):
     Pass it as a parent of other tasks and to `ctx.output`. `call(ctx)` calls the
     function directly, as a test may do with `orchestrator.testing.make_context`.
     """
+
+    durable = False  # whether it is handed a DurableContext
 
     def __init__(
         self,
@@ -152,6 +155,12 @@ class TaskDefinition(Generic[Input, Output]):
     def invoke(self, ctx: Context[Any]) -> Any:
         """Call the function with what it takes: its result, or a coroutine of it."""
         return self.function(ctx)
+
+    def durable_context(
+        self, about: dict[str, Any], journal: Journal | None
+    ) -> Context[Any]:
+        """The context of a durable task; only those have one."""
+        raise InvalidDefinition(f"Task {self.name!r} is not durable.")
 
     @cached_property
     def output_codec(self) -> Codec:

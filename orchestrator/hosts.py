@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from orchestrator.voices import Outbox, Outlet
+
+if TYPE_CHECKING:
+    from orchestrator.durable.residents import Residents
 
 
 class Host:
@@ -28,3 +32,7 @@ class Host:
         self.outlet: Outlet = Outbox() if outlet is None else outlet
         self.lifespan = lifespan
         self.labels = dict(labels or {})
+        # Of durable tasks: those that wait with their slots, and where steps are
+        # executed; a worker sets them.
+        self.residents: Residents | None = None
+        self.threads: ThreadPoolExecutor | None = None

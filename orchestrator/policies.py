@@ -94,6 +94,46 @@ class Retry:
 
 
 @dataclass(frozen=True, slots=True)
+class Eviction:
+    """When a durable task that waits gives its slot back; by default at once.
+
+    It keeps the slot for `ttl`, for ever with None. With `capacity` it makes room for
+    others before that: those of a lower `priority` first, then those that have waited
+    longest. A worker that is stopped has them all give their slots back.
+    """
+
+    ttl: timedelta | None = timedelta(0)
+    _: KW_ONLY
+    capacity: bool = True
+    priority: int = 0
+
+    def __post_init__(self) -> None:
+        if self.ttl is not None:
+            _check_delay("ttl", self.ttl, "Eviction")
+        if not isinstance(self.capacity, bool):
+            raise InvalidDefinition(
+                f"Eviction(capacity={self.capacity!r}) should be True or False."
+            )
+        if isinstance(self.priority, bool) or not isinstance(self.priority, int):
+            raise InvalidDefinition(
+                f"Eviction(priority={self.priority!r}) is not a whole number."
+            )
+
+    @property
+    def keeps(self) -> bool:
+        """Whether the slot is kept at all."""
+        return self.ttl is None or self.ttl > timedelta(0)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The policy as JSON; `ttl` in seconds."""
+        return {
+            "ttl": None if self.ttl is None else self.ttl.total_seconds(),
+            "capacity": self.capacity,
+            "priority": self.priority,
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class Idempotency:
     """Let one run hold a key at a time; another one of that key is not made.
 
@@ -148,15 +188,15 @@ def _check_factor(factor: object) -> None:
         )
 
 
-def _check_delay(name: str, value: object) -> None:
+def _check_delay(name: str, value: object, of: str = "Retry") -> None:
     if not isinstance(value, timedelta):
         raise InvalidDefinition(
-            f"Retry({name}={value!r}) is not a timedelta; "
+            f"{of}({name}={value!r}) is not a timedelta; "
             f"write {name}=timedelta(seconds=…)."
         )
     if not timedelta(0) <= value <= MAX_DELAY:
         raise InvalidDefinition(
-            f"Retry({name}={value!r}) is out of range; give 0 to {MAX_DELAY.days} days."
+            f"{of}({name}={value!r}) is out of range; give 0 to {MAX_DELAY.days} days."
         )
 
 

@@ -13,10 +13,10 @@ what a worker does, one task after the other, in this process.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 from uuid import UUID
 
 from asgiref.sync import async_to_sync, sync_to_async
@@ -29,6 +29,10 @@ from orchestrator.calls import Call
 from orchestrator.conf import settings
 from orchestrator.context import Context
 from orchestrator.definitions import TaskDefinition
+from orchestrator.durable.context import DurableContext
+from orchestrator.durable.declare import DurableTask
+from orchestrator.durable.keepers import TestKeeper
+from orchestrator.durable.tasks import DurableTarget, StandaloneDurable
 from orchestrator.engine import (
     exchange,
     expire,
@@ -131,7 +135,10 @@ _ANY: Any = object()
 
 
 def assert_enqueued(
-    target: WorkflowTarget[Any] | TaskTarget[Any, Any] | Call[Any],
+    target: WorkflowTarget[Any]
+    | TaskTarget[Any, Any]
+    | DurableTarget[Any, Any]
+    | Call[Any],
     *,
     input: Any = _ANY,
     count: int | None = None,
@@ -166,6 +173,24 @@ def assert_enqueued(
     return [RunHandle.get(run_id) for run_id in found]
 
 
+@overload
+def make_context(
+    task: StandaloneDurable[Input, Any] | DurableTask[Input, Any],
+    input: Input | None = None,
+    *,
+    outputs: Mapping[TaskDefinition[Any, Any], Any] | None = None,
+    attempt: int = 1,
+    metadata: Mapping[str, Any] | None = None,
+    tenant: str = "",
+    priority: int = 0,
+    run_id: UUID | None = None,
+    lifespan: Any = None,
+    worker_labels: Mapping[str, str] | None = None,
+    answers: Sequence[Any] = (),
+) -> DurableContext[Input]: ...
+
+
+@overload
 def make_context(
     task: TaskDefinition[Input, Any],
     input: Input | None = None,
@@ -178,32 +203,56 @@ def make_context(
     run_id: UUID | None = None,
     lifespan: Any = None,
     worker_labels: Mapping[str, str] | None = None,
-) -> Context[Input]:
+) -> Context[Input]: ...
+
+
+def make_context(
+    task: TaskDefinition[Any, Any] | StandaloneDurable[Any, Any],
+    input: Any = None,
+    *,
+    outputs: Mapping[TaskDefinition[Any, Any], Any] | None = None,
+    attempt: int = 1,
+    metadata: Mapping[str, Any] | None = None,
+    tenant: str = "",
+    priority: int = 0,
+    run_id: UUID | None = None,
+    lifespan: Any = None,
+    worker_labels: Mapping[str, str] | None = None,
+    answers: Sequence[Any] = (),
+) -> Any:
     """A context for `task.call(ctx)`, without a run and without the database.
 
     `outputs` are what its parents returned; a parent without one was skipped. Input
-    and outputs go through JSON, as they would.
+    and outputs go through JSON, as they would. In a durable task, steps call their
+    functions, sleeps are over at once, and other waits and children give `answers`, in
+    order: the payload of an event or the output of a run, raised where it is an
+    exception. Of several conditions the first holds; a dict says which, by name.
     """
+    if isinstance(task, StandaloneDurable):
+        task = task.task
     run_id = run_id or ids.uuid7()
     definition = registry.workflow(task.workflow)
     texts = {
         parent.name: ParentOutput(TaskRunStatus.COMPLETED, parent.encode_output(value))
         for parent, value in (outputs or {}).items()
     }
-    return Context(
-        input=task.decode_input(definition.encode_input(input)),
-        definition=task,
-        parents=texts,
-        run_id=run_id,
-        task_run_id=ids.task_run_id(run_id, task.ordinal),
-        version=definition.shape.digest,
-        version_id=definition.shape.version_id,
-        attempt=attempt,
-        metadata=dict(metadata or {}),
-        tenant=tenant,
-        priority=priority,
-        host=Host(lifespan=lifespan, labels=worker_labels),
-    )
+    about: dict[str, Any] = {
+        "input": task.decode_input(definition.encode_input(input)),
+        "definition": task,
+        "parents": texts,
+        "run_id": run_id,
+        "task_run_id": ids.task_run_id(run_id, task.ordinal),
+        "version": definition.shape.digest,
+        "version_id": definition.shape.version_id,
+        "attempt": attempt,
+        "metadata": dict(metadata or {}),
+        "tenant": tenant,
+        "priority": priority,
+        "host": Host(lifespan=lifespan, labels=worker_labels),
+    }
+    if task.durable:
+        return DurableContext(keeper=TestKeeper(answers), **about)
+    return Context(**about)
 
 
 def _refuse_atomic() -> None:
@@ -228,9 +277,13 @@ def _speak(session: Session, outbox: Outbox, results: list[Result]) -> None:
 
 def _execute(session: Session, claims: list[Claim], host: Host) -> list[Result]:
     parents = outputs.parent_outputs(session, claims)
+    works = [
+        _work(session, claim, parents.get(claim.task_run_id, {}), host)
+        for claim in claims
+    ]
+    execute.load_journals(session, works)
     results = []
-    for claim in claims:
-        work = _work(session, claim, parents.get(claim.task_run_id, {}), host)
+    for work in works:
         with _savepoint():
             if work.definition.is_async:
                 # On this thread's connection, unlike a loop of its own.

@@ -20,6 +20,7 @@ from orchestrator.definitions import (
     check_parents,
     check_takes_context,
 )
+from orchestrator.durable.declare import Durables
 from orchestrator.engine import versions
 from orchestrator.engine.shapes import Shape
 from orchestrator.exceptions import InvalidDefinition, InvalidInput
@@ -49,7 +50,7 @@ class TaskDecorator(Protocol[Input]):
     ) -> TaskDefinition[Input, Output]: ...
 
 
-class WorkflowDefinition(Handlers[Input], WorkflowTarget[Input]):
+class WorkflowDefinition(Handlers[Input], Durables[Input], WorkflowTarget[Input]):
     """A workflow: a name, a type of input, and tasks that form a graph.
 
     Made by `workflow(…)`; `task` declares its tasks, in an order where parents come
@@ -167,13 +168,16 @@ class WorkflowDefinition(Handlers[Input], WorkflowTarget[Input]):
         return decorate if function is None else decorate(function)
 
     def declare(
-        self, function: Callable[..., Any], **options: Any
+        self,
+        function: Callable[..., Any],
+        kind: type[TaskDefinition[Any, Any]] = TaskDefinition,
+        **options: Any,
     ) -> TaskDefinition[Input, Any]:
         """Make a task of a function and take it into the workflow.
 
         Raises InvalidDefinition.
         """
-        task = TaskDefinition[Input, Any](
+        task = kind(
             function,
             workflow=self.name,
             ordinal=len(self.tasks),

@@ -48,7 +48,7 @@ class Fence(NamedTuple):
 
 
 def load(
-    session: Session, worker_id: UUID, claims: Sequence[Claim]
+    session: Session, worker_id: UUID | None, claims: Sequence[Claim]
 ) -> dict[UUID, Journal]:
     """The journals of claimed task runs, by their ids; two statements for all.
 

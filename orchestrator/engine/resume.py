@@ -65,16 +65,6 @@ def resume(session: Session, limit: int = BATCH) -> int:
     return len(due)
 
 
-def look_back(session: Session, limit: int = BATCH) -> int:
-    """Find children that had ended before anybody waited for them; how many.
-
-    A durable transaction.
-    """
-    with session.transaction():
-        rows = session.fetch(statements("resume")["look_back"], {"limit": limit})
-    return len(rows)
-
-
 def release(session: Session, task_run_ids: set[UUID]) -> set[int]:
     """Queue those of the task runs that are suspended; the ids of their queues.
 

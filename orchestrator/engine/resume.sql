@@ -158,27 +158,3 @@ SELECT
     attempt, failures, losses
 FROM freed
 RETURNING queue_id
-
--- step: look_back
--- Mark conditions whose child had ended before they were written.
--- Locks:  the conditions in id order, SKIP LOCKED.
--- Rows:   whether each condition has come true.
-WITH unchecked AS MATERIALIZED (
-    SELECT condition.id, condition.child_run_id
-    FROM orchestrator_wait_condition AS condition
-    WHERE NOT condition.checked AND condition.child_run_id IS NOT NULL
-    ORDER BY condition.id
-    LIMIT %(limit)s::int
-    FOR UPDATE SKIP LOCKED
-)
-UPDATE orchestrator_wait_condition AS condition
-SET checked = true, satisfied_at = coalesce(condition.satisfied_at, ended.at)
-FROM unchecked
-LEFT JOIN LATERAL (
-    SELECT orchestrator_now() AS at
-    FROM orchestrator_run AS run
-    WHERE run.id = unchecked.child_run_id AND run.status IS NOT NULL
-    OFFSET 0
-) AS ended ON true
-WHERE condition.id = unchecked.id
-RETURNING condition.satisfied_at IS NOT NULL

@@ -165,7 +165,9 @@ def _leaves(request: Request, made: Collection[UUID]) -> Iterator[Leaf]:
                 key=leaf.key,
                 scope=leaf.scope or "",
                 expression=leaf.expression,
-                lookback=leaf.lookback and leaf.lookback.total_seconds(),
+                lookback=None
+                if leaf.lookback is None
+                else leaf.lookback.total_seconds(),
             )
 
 

@@ -8,20 +8,26 @@ go through here. Nothing that a task raises gets past: it becomes the result.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from time import monotonic
 from typing import Any
 
 from orchestrator import context, serialization
 from orchestrator.conf import settings
-from orchestrator.engine import verdict
+from orchestrator.durable.context import DurableContext
+from orchestrator.durable.keepers import DatabaseKeeper
+from orchestrator.engine import journal, verdict
 from orchestrator.engine.claim import Claim
+from orchestrator.engine.journal import Journal
 from orchestrator.engine.outputs import ParentOutput
+from orchestrator.engine.sessions import Session
 from orchestrator.engine.settle import Result
 from orchestrator.engine.shapes import Shape, TaskShape
+from orchestrator.engine.waits import Request
 from orchestrator.exceptions import (
     InvalidInput,
     LeaseLost,
+    NonDeterminism,
     NonRetryable,
     TaskCancelled,
 )
@@ -50,6 +56,7 @@ class Work:
         "handle",
         "host",
         "isolated",
+        "journal",
         "node",
         "parents",
         "replaced",
@@ -76,6 +83,7 @@ class Work:
         self.node = node
         self.parents = parents
         self.host = host
+        self.journal: Journal | None = None  # of a durable task
         self.timeout = node.execution_timeout
         # The last chances of what was lost before are spent in a process of its own,
         # where it can take no neighbour with it, nor be taken.
@@ -120,6 +128,17 @@ def start(
     return Work(claim, definition, shape, node, parents, host or Host())
 
 
+def load_journals(session: Session, works: Sequence[Work]) -> None:
+    """Fetch what durable functions have done in earlier attempts."""
+    again = [w for w in works if w.definition.durable and w.claim.attempt > 1]
+    if not again:
+        return
+    worker_id = again[0].host.worker_id
+    found = journal.load(session, worker_id, [work.claim for work in again])
+    for work in again:
+        work.journal = found.get(work.claim.task_run_id)
+
+
 def run_sync(work: Work) -> Result:
     """Execute in this thread; an async function gets an event loop of its own."""
     definition = work.definition
@@ -138,6 +157,8 @@ def run_sync(work: Work) -> Result:
             ctx.end_of_attempt()
     except BaseException as error:
         return failed(work, error)
+    if suspends(work):
+        return suspended(work)
     if ctx.cancel_reason is not None:
         return cancelled(work)
     finished = monotonic()
@@ -169,6 +190,8 @@ async def run_async(work: Work) -> Result:
     finally:
         if work.expiry is not None:
             work.expiry.cancel()
+    if suspends(work):
+        return suspended(work)
     if ctx.cancel_reason is not None:
         return cancelled(work)
     finished = monotonic()
@@ -179,7 +202,12 @@ async def run_async(work: Work) -> Result:
 
 def _begin(work: Work) -> context.Context[Any]:
     work.context = ctx = context.build(
-        work.definition, work.claim, work.shape, work.parents, work.host
+        work.definition,
+        work.claim,
+        work.shape,
+        work.parents,
+        work.host,
+        work.journal,
     )
     if work.timeout is not None:
         ctx.extend = work.extend
@@ -209,12 +237,14 @@ def failed(work: Work, error: BaseException) -> Result:
     """What an exception that left the function comes to."""
     if work.timed_out:
         return timed_out(work)
+    if suspends(work):
+        return suspended(work)
     gone = work.cancelled or isinstance(error, TaskCancelled | LeaseLost)
     if gone or (work.context is not None and work.context.cancel_reason is not None):
         return cancelled(work)
     # An input that does not fit never will; one that the function itself passed on may.
     unfit = isinstance(error, InvalidInput) and work.context is None
-    hopeless = unfit or isinstance(error, NonRetryable)
+    hopeless = unfit or isinstance(error, NonRetryable | NonDeterminism)
     return failure(work, serialization.error_dict(error), retryable=not hopeless)
 
 
@@ -236,6 +266,29 @@ def timed_out(work: Work) -> Result:
     now = monotonic()
     return verdict.timed_out(
         work.claim, work.node, started=work.started or now, finished=now
+    )
+
+
+def suspends(work: Work) -> bool:
+    """Whether the function has to wait: whatever it returned or raised is dropped."""
+    ctx = work.context
+    return isinstance(ctx, DurableContext) and ctx.suspended is not None
+
+
+def suspended(work: Work) -> Result:
+    """The attempt ended in a durable wait; another one follows when it is over."""
+    now = monotonic()
+    ctx = work.context
+    waits: list[Request] = []
+    if isinstance(ctx, DurableContext) and isinstance(ctx.keeper, DatabaseKeeper):
+        waits = ctx.keeper.requests(ctx.suspended or ())
+    return Result(
+        work.claim,
+        AttemptOutcome.SUSPENDED,
+        work.started or now,
+        now,
+        final=False,
+        waits=waits,
     )
 
 
