@@ -30,7 +30,7 @@ def check(source: Any) -> None:
         "payload.lines.exists(line, line.sku == input.sku)",
         "payload.lines.all(payload, payload > 1)",
         "payload.lines.map(x, x * 2).exists(y, y == 4)",
-        "payload.lines.map(x, x * 2).filter(x, x > 1).map(x, x).exists(y, y == 4)",
+        "payload.l.map(x, x * 2).filter(x, x > 1).map(x, x).exists(y, y == 4)",
         "size(key) > 3 && key.startsWith('a') && key.matches('^a+$')",
         "type(payload) == map && int(payload.n) == 1",
         "payload.x in ['a', 'b'] ? input.y : !input.z",

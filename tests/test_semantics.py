@@ -136,7 +136,7 @@ class Model:
     def pass_hour(self, hour: int) -> None:
         changed = True
         while changed:
-            changed = any([self.decide(n, hour) for n in range(len(self.status))])
+            changed = any(self.decide(n, hour) for n in range(len(self.status)))
         if self.story.handler and self.handler is None:
             if FAILED in self.status:
                 self.handler = COMPLETED
