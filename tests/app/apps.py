@@ -9,3 +9,7 @@ class TestsAppConfig(AppConfig):
     name = "tests.app"
     label = "tests_app"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        """Declare what the acceptance tests execute, besides `tasks`."""
+        from tests.app import says  # noqa: F401 - declares
