@@ -47,6 +47,7 @@ class Branches:
         self.ctx = ctx
         self.loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[None] = self.loop.create_future()
+        self.root: asyncio.Task[Any] | None = None
         self.tasks: dict[asyncio.Task[Any], int] = {}  # living ones: their children
         self.ready: list[tuple[int, int, asyncio.Future[Any], Any]] = []
         self.waiting: dict[asyncio.Future[Any], Sequence[Ask]] = {}
@@ -156,7 +157,7 @@ class Branches:
             self.loop.call_soon(self._look, 0)
 
     def _look(self, turn: int) -> None:
-        if self.ended.done():
+        if self._is_over():
             return
         if self._is_still():
             self._looking = False
@@ -173,6 +174,10 @@ class Branches:
             self.loop.call_later(LOOK, self._look, turn)
         else:
             self._looking = False
+
+    def _is_over(self) -> bool:
+        """Whether the function has ended or is suspended: branches do not count."""
+        return self.ended.done() or (self.root is not None and self.root.done())
 
     def _is_still(self) -> bool:
         for task, children in self.tasks.items():
@@ -242,7 +247,7 @@ class Branches:
 
     def suspend(self) -> None:
         """End the attempt: each branch is cancelled, and what it returns is dropped."""
-        if self.ended.done():
+        if self._is_over():
             return
         self.ctx.suspend([ask for asks in self.waiting.values() for ask in asks])
         self.ended.set_result(None)
@@ -258,7 +263,8 @@ class Branches:
             self.loop.set_task_factory(_make_task)
         token = _current.set(self)
         try:
-            return self.loop.create_task(coroutine)
+            self.root = self.loop.create_task(coroutine)
+            return self.root
         finally:
             _current.reset(token)
 
