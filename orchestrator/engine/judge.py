@@ -43,11 +43,10 @@ def judge(session: Session, limit: int = BATCH) -> int:
         waiting, stray = found
         decided = list(zip(waiting, cases.decisions(session, waiting), strict=True))
         _hold(session, [d for d in decided if d[0].fresh and _stays(d)])
-        seen = [
-            key for case, d in decided if _is_seen(case, d) for key in case.unjudged
-        ]
-        if seen or stray:
-            params = {"judged": array(sorted({*seen, *stray}))}
+        seen = [case for case, decision in decided if _is_seen(case, decision)]
+        marked = [*stray, *(key for case in seen for key in case.unjudged)]
+        if marked:
+            params = {"judged": array(marked)}
             session.send(statements("judge")["judged"], params)
         over = [case for case, decision in decided if not _stays((case, decision))]
         if over:
@@ -56,7 +55,7 @@ def judge(session: Session, limit: int = BATCH) -> int:
         _run(session, [case for case, d in decided if d.action is Action.RUN])
         ended = (Action.SKIP, Action.CANCEL)
         _end(session, [d for d in decided if d[1].action in ended])
-    return len(over) + len(seen) + len(stray) + sum(case.fresh for case in waiting)
+    return len(over) + len(seen) + len(stray)
 
 
 def _stays(decided: Decided) -> bool:
