@@ -24,7 +24,7 @@ from django.db import connections
 from django.utils import timezone
 from psycopg.pq import TransactionStatus
 
-from orchestrator import ids, operations, registry
+from orchestrator import ids, lifespans, operations, registry
 from orchestrator.calls import Call
 from orchestrator.conf import settings
 from orchestrator.context import Context
@@ -60,17 +60,29 @@ from orchestrator.worker import execute
 
 BATCH = 100
 
+_ANY: Any = object()  # an argument that was not given
+
 Input = TypeVar("Input")
 
 
-def drain(*, limit: int | None = None) -> int:
+def drain(*, limit: int | None = None, lifespan: Any = _ANY) -> int:
     """Execute all that is due, and what follows from it; return how many attempts.
 
     Delayed items are promoted and schedule timeouts expire by `orchestrator_now()`, so
     `travel` makes them due. With `limit`, at most so many attempts. Isolated tasks are
     executed in this process. A task that breaks the test's transaction is rolled back.
+
+    `lifespan` is `ctx.lifespan` of the tasks; without it, the project's own is set up
+    and torn down around them.
     """
     _refuse_atomic()
+    if lifespan is not _ANY:
+        return _drain(limit, lifespan)
+    with lifespans.entered() as value:
+        return _drain(limit, value)
+
+
+def _drain(limit: int | None, lifespan: Any) -> int:
     session = sessions.django_session()
     shapes = registry.shapes()
     register.register(session, shapes)
@@ -85,7 +97,7 @@ def drain(*, limit: int | None = None) -> int:
     results: list[Result] = []
     executed = 0
     outbox = Outbox()
-    host = Host(worker_id=worker.worker_id, outlet=outbox)
+    host = Host(worker_id=worker.worker_id, outlet=outbox, lifespan=lifespan)
     while True:
         room = BATCH if limit is None else min(BATCH, limit - executed)
         moved = promote.promote(session) + expire.expire(session) + tend(session)
@@ -99,13 +111,13 @@ def drain(*, limit: int | None = None) -> int:
         with captured():
             results += _execute(session, done.claims, host)
         executed += len(done.claims)
-        if not results and not moved and not done.judge:
+        if not results and not moved and not reported:
             return executed
 
 
-async def adrain(*, limit: int | None = None) -> int:
+async def adrain(*, limit: int | None = None, lifespan: Any = _ANY) -> int:
     """`drain` for async tests."""
-    return await sync_to_async(drain)(limit=limit)
+    return await sync_to_async(drain)(limit=limit, lifespan=lifespan)
 
 
 @contextmanager
@@ -131,7 +143,6 @@ def travel(to: timedelta | datetime) -> Iterator[datetime]:
 
 _NOW = "orchestrator.now"
 _SET = "SELECT set_config(%s, %s, false)"
-_ANY: Any = object()
 
 
 def assert_enqueued(

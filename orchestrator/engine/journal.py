@@ -117,6 +117,25 @@ def record(
     return order, moment
 
 
+def deliver(
+    session: Session, fence: Fence, branch: int, positions: Sequence[int]
+) -> list[Entry]:
+    """Number entries that are over, in the order of their positions.
+
+    Empty where the task run is not this attempt's any more.
+    """
+    task_run_id = fence.task_run_id
+    params = {
+        "task_run_id": task_run_id,
+        "attempt": fence.attempt,
+        "worker_id": fence.worker_id,
+        "entry_ids": uuids(ids.journal_id(task_run_id, branch, n) for n in positions),
+        **_bounds([task_run_id]),
+    }
+    rows = session.fetch(statements("journal")["deliver"], params)
+    return sorted(Entry(*row) for row in rows)
+
+
 def _bounds(task_run_ids: Sequence[UUID]) -> Mapping[str, UUID]:
     low, _ = ids.family_bounds(min(task_run_ids))
     _, high = ids.family_bounds(max(task_run_ids))

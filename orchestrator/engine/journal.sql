@@ -1,6 +1,6 @@
 -- Read and write what durable functions have done.
 -- Params: task_run_ids uuid[]; low, high uuid (bounds of their families); attempts
---         int[]; worker_id uuid; of one entry: id, task_run_id uuid, branch, position,
+--         int[]; worker_id uuid; entry_ids uuid[]; of one entry: id, task_run_id uuid, branch, position,
 --         attempt int, kind, name, asked text, output text (JSON or null).
 --
 -- An entry that is over gets its `completed_order` when it is delivered to the
@@ -74,3 +74,24 @@ WHERE lease.task_run_id = %(task_run_id)s::uuid AND lease.attempt = %(attempt)s:
   AND lease.worker_id IS NOT DISTINCT FROM %(worker_id)s::uuid
 FOR SHARE
 RETURNING completed_order, created_at
+
+-- step: deliver
+-- Number entries that are over, for a function that waits for them with its slot.
+-- Locks:  the lease, FOR SHARE.
+-- Rows:   Entry (journal.py); none where the lease is lost.
+WITH held AS MATERIALIZED (
+    SELECT lease.task_run_id
+    FROM orchestrator_lease AS lease
+    WHERE lease.task_run_id = %(task_run_id)s::uuid
+      AND lease.attempt = %(attempt)s::int
+      AND lease.worker_id IS NOT DISTINCT FROM %(worker_id)s::uuid
+    FOR SHARE
+)
+UPDATE orchestrator_journal_entry AS entry
+SET completed_order = coalesce(entry.completed_order, nextval('orchestrator_order'))
+FROM held
+WHERE entry.id = ANY (%(entry_ids)s::uuid[]) AND entry.completed_at IS NOT NULL
+  AND entry.id >= %(low)s::uuid AND entry.id <= %(high)s::uuid
+RETURNING
+    entry.position, entry.kind, entry.asked, entry.output::text, entry.error::text,
+    entry.completed_order, entry.created_at

@@ -57,7 +57,7 @@ def resume(session: Session, limit: int = BATCH) -> int:
             return 0
         failpoints.hit("resume.before")
         touched = _children(session, due) | _waits(session, due)
-        still_open = _still_open(session, touched)
+        still_open = waits.open_among(session, touched)
         over = {task_run for task_run, group in touched - still_open}
         if over:
             notify.wake(session, release(session, over))
@@ -72,20 +72,6 @@ def release(session: Session, task_run_ids: set[UUID]) -> set[int]:
     """
     params = {"task_run_ids": uuids(sorted(task_run_ids))}
     return {row[0] for row in session.fetch(statements("resume")["release"], params)}
-
-
-def _still_open(
-    session: Session, touched: set[tuple[UUID, int]]
-) -> set[tuple[UUID, int]]:
-    groups = sorted(touched)
-    if not groups:
-        return set()
-    params = {
-        "waiting": uuids(task_run for task_run, _ in groups),
-        "waiting_groups": array(group for _, group in groups),
-    }
-    rows = session.fetch(statements("waits")["open"], params)
-    return {(task_run_id, group) for task_run_id, group in rows}
 
 
 # Children.

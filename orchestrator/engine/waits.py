@@ -115,7 +115,14 @@ def open_groups(
     session: Session, requests: Collection[Request]
 ) -> set[tuple[UUID, int]]:
     """Of the groups that requests belong to, by task run, those still to come true."""
-    groups = sorted({(r.task_run_id, r.group) for r in requests})
+    return open_among(session, {(r.task_run_id, r.group) for r in requests})
+
+
+def open_among(
+    session: Session, wanted: Collection[tuple[UUID, int]]
+) -> set[tuple[UUID, int]]:
+    """Of groups, by task run, those that have conditions still to come true."""
+    groups = sorted(wanted)
     if not groups:
         return set()
     params = {
@@ -205,3 +212,55 @@ def _conditions(leaves: Sequence[Leaf]) -> dict[str, Any]:
         "sleeps": array(leaf.sleep for leaf in leaves),
         "checked": array(leaf.checked for leaf in leaves),
     }
+
+
+def dump(requests: Sequence[Request]) -> list[dict[str, Any]]:
+    """Requests as JSON, for a pipe to another process of this machine."""
+    dumped = []
+    for request in requests:
+        data = request._asdict()
+        child = request.child
+        data["task_run_id"] = str(request.task_run_id)
+        data["run_id"] = str(request.run_id)
+        data["kind"] = request.kind.value
+        data["until"] = request.until and request.until.isoformat()
+        data["child"] = child and {
+            **child._asdict(),
+            "run_id": str(child.run_id),
+            "parent": str(child.parent),
+            "run_after": child.run_after and child.run_after.isoformat(),
+        }
+        dumped.append(data)
+    return dumped
+
+
+def load(dumped: Sequence[Mapping[str, Any]]) -> list[Request]:
+    """What `dump` made."""
+    return [
+        Request(
+            **{
+                **data,
+                "task_run_id": UUID(data["task_run_id"]),
+                "run_id": UUID(data["run_id"]),
+                "kind": EntryKind(data["kind"]),
+                "until": _moment(data["until"]),
+                "child": data["child"] and _child(data["child"]),
+            }
+        )
+        for data in dumped
+    ]
+
+
+def _child(data: Mapping[str, Any]) -> Child:
+    return Child(
+        **{
+            **data,
+            "run_id": UUID(data["run_id"]),
+            "parent": UUID(data["parent"]),
+            "run_after": _moment(data["run_after"]),
+        }
+    )
+
+
+def _moment(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)

@@ -15,15 +15,17 @@ import logging
 import os
 import sys
 import threading
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from uuid import UUID
 
-from orchestrator import voices
+from orchestrator import lifespans, voices
 from orchestrator.conf import settings
 from orchestrator.engine.claim import WorkerKey
 from orchestrator.engine.settle import Result
 from orchestrator.engine.shapes import Shape, queue_id
 from orchestrator.hosts import Host
+from orchestrator.lifespans import Lifespan
 from orchestrator.worker import boot, execute, hygiene
 from orchestrator.worker.appetite import Appetite, Pool, Source
 from orchestrator.worker.board import Board
@@ -32,6 +34,7 @@ from orchestrator.worker.execute import Work
 from orchestrator.worker.hands import Hands
 from orchestrator.worker.isolated import IsolatedPool
 from orchestrator.worker.mailbox import Mailbox
+from orchestrator.worker.residents import Residents, StepThreads
 from orchestrator.worker.slots import Loop, Threads
 
 logger = logging.getLogger("orchestrator")
@@ -63,9 +66,17 @@ class Config:
     board: int
     slots: int
     async_slots: int
+    durable_slots: int
+    durable_async_slots: int
     queues: tuple[str, ...]
     longest_pause: float  # seconds between two looks at queues that are empty
     labels: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def all_slots(self) -> int:
+        """The slots of all kinds, which have cells on the board in this order."""
+        durable = self.durable_slots + self.durable_async_slots
+        return self.slots + self.async_slots + durable
 
     def dump(self) -> str:
         """As an argument of the command line."""
@@ -85,7 +96,7 @@ def main(text: str) -> None:
     boot.leave_signals_to_the_supervisor()
     for descriptor in (config.orders, config.answers, config.board):
         os.set_inheritable(descriptor, False)
-    board = Board(config.board, config.slots + config.async_slots)
+    board = Board(config.board, config.all_slots)
     mailbox, orders = Mailbox(), Orders()
     threading.Thread(
         target=listen, args=(config.orders, orders, mailbox), name="orders", daemon=True
@@ -94,15 +105,53 @@ def main(text: str) -> None:
     hygiene.install()
     voices.install()
     sys.setswitchinterval(SWITCH_INTERVAL)
-    engine = build(config, board, mailbox, orders)
-    os.write(config.answers, READY)
+    isolated = IsolatedPool(board)
+    loop = Loop(config.async_slots, board, config.slots, mailbox)
+    engine = build(config, board, mailbox, orders, isolated, loop)
     code = 1
     try:
+        lifespan = set_up(config, loop)
+        engine.host.lifespan = lifespan.value
+        os.write(config.answers, READY)
         code = engine.run()
+        if engine.drained:
+            isolated.close()
+            tear_down(config, lifespan)
+    except LifespanFailed:
+        pass  # reported, and nothing was claimed
     except Exception:
         logger.exception("Child %d ends: its engine thread failed.", config.child_id)
     finally:
         end(code)
+
+
+class LifespanFailed(Exception):
+    """The project's lifespan could not be set up."""
+
+
+def set_up(config: Config, loop: Loop) -> Lifespan:
+    """Enter the lifespan before anything is claimed; raises LifespanFailed."""
+    try:
+        return lifespans.enter(loop.call)
+    except Exception as error:
+        logger.exception(
+            "Child %d ends: the lifespan %s could not be set up.",
+            config.child_id,
+            settings.lifespan,
+        )
+        raise LifespanFailed from error
+
+
+def tear_down(config: Config, lifespan: Lifespan) -> None:
+    """Leave the lifespan, once nothing runs any more."""
+    try:
+        lifespan.close()
+    except Exception:
+        logger.exception(
+            "Child %d: the lifespan %s could not be torn down.",
+            config.child_id,
+            settings.lifespan,
+        )
 
 
 def listen(descriptor: int, orders: Orders, mailbox: Mailbox) -> None:
@@ -124,32 +173,45 @@ def listen(descriptor: int, orders: Orders, mailbox: Mailbox) -> None:
         mailbox.ring()
 
 
-def build(config: Config, board: Board, mailbox: Mailbox, orders: Orders) -> Engine:
+def build(
+    config: Config,
+    board: Board,
+    mailbox: Mailbox,
+    orders: Orders,
+    isolated: IsolatedPool,
+    async_slots: Loop,
+) -> Engine:
     """The engine with its pools, for the tasks that this project declares."""
     from orchestrator import registry
 
     host = Host(worker_id=UUID(config.worker_id), labels=config.labels)
-    isolated = IsolatedPool(board)
 
     def run(work: Work) -> Result:
         return isolated.run(work) if work.isolated else execute.run_sync(work)
 
     shapes = registry.shapes()
     threads = Pool(Threads(config.slots, board, 0, mailbox, run))
-    loop = Pool(Loop(config.async_slots, board, config.slots, mailbox))
+    loop = Pool(async_slots)
+    durable_threads, durable_loop = _durable_pools(config, board, mailbox, run, shapes)
+    residents = Residents(mailbox, durable_threads, durable_loop)
+    host.residents = residents
+    host.threads = StepThreads(config.slots)
     pool_of: dict[int, Pool] = {}
     lanes: dict[tuple[int, int], dict[int, int | None]] = {}
     for shape in shapes:
         for node in shape.tasks:
             definition = registry.task(node.id)
             on_loop = definition and definition.is_async and not node.isolated
-            pool = loop if on_loop else threads
+            if definition and definition.durable:
+                pool = durable_loop if on_loop else durable_threads
+            else:
+                pool = loop if on_loop else threads
             pool_of[node.id] = pool
             timeout = node.execution_timeout
             lanes.setdefault((id(pool), node.slot_cost), {})[node.lane] = (
                 None if timeout is None else max(1, round(timeout * 1000))
             )
-    pools = (threads, loop)
+    pools = (threads, loop, durable_threads, durable_loop)
     sources = [
         Source(next(pool for pool in pools if id(pool) == which), cost, served)
         for (which, cost), served in lanes.items()
@@ -167,6 +229,28 @@ def build(config: Config, board: Board, mailbox: Mailbox, orders: Orders) -> Eng
         orders,
         housekeeping=settings.heartbeat.total_seconds(),
         host=host,
+        residents=residents,
+    )
+
+
+def _durable_pools(
+    config: Config,
+    board: Board,
+    mailbox: Mailbox,
+    run: Callable[[Work], Result],
+    shapes: Iterable[Shape],
+) -> tuple[Pool, Pool]:
+    """Slots of their own for durable tasks, without threads where there are none."""
+    from orchestrator import registry
+
+    tasks = [registry.task(node.id) for shape in shapes for node in shape.tasks]
+    durable = [task for task in tasks if task is not None and task.durable]
+    first = config.slots + config.async_slots
+    threads = config.durable_slots if durable else 0
+    on_loop = config.durable_async_slots if any(t.is_async for t in durable) else 0
+    return (
+        Pool(Threads(threads, board, first, mailbox, run)),
+        Pool(Loop(on_loop, board, first + config.durable_slots, mailbox)),
     )
 
 

@@ -30,6 +30,7 @@ from orchestrator.worker.appetite import Appetite
 from orchestrator.worker.board import Board, supervisor_silence
 from orchestrator.worker.execute import Work
 from orchestrator.worker.hands import Hands
+from orchestrator.worker.residents import Residents
 from orchestrator.worker.scribe import Scribe
 
 logger = logging.getLogger("orchestrator")
@@ -66,6 +67,7 @@ class Engine:
         orders: Orders,
         housekeeping: float,
         host: Host | None = None,
+        residents: Residents | None = None,
     ) -> None:
         self.key = key
         self.hands = hands
@@ -86,6 +88,7 @@ class Engine:
         self.host = Host(worker_id=key.worker_id) if host is None else host
         self.host.outlet = self.outbox
         self.scribe = Scribe(self.outbox)
+        self.residents = residents
 
     # The loop.
 
@@ -113,6 +116,11 @@ class Engine:
         return REPLACE_ME if self.retiring else 0
 
     @property
+    def drained(self) -> bool:
+        """Whether nothing runs any more that might use what the process has set up."""
+        return self.hands.empty and not self.hands.abandoned
+
+    @property
     def leaving(self) -> bool:
         """Whether it finishes what runs and then ends."""
         return self.orders.draining or self.retiring
@@ -137,6 +145,10 @@ class Engine:
             return True
         if now >= self.outbox.due_at:
             self.attempt(lambda: self.scribe.write(self.link.session))
+            return True
+        residents = self.residents
+        if residents is not None and now >= residents.due_at:
+            self.attempt(lambda: residents.look(self.link.session))
             return True
         ready = self.ready_to_settle(now)
         demand = self.demand(now, along=ready)
@@ -163,6 +175,8 @@ class Engine:
                 until = min(until, max(hands.finished_at + GATHER, hands.settle_at))
                 wanted = max(1, BATCH - len(hands.finished))
             until = min(until, self.outbox.due_at)
+            if self.residents is not None:
+                until = min(until, self.residents.due_at)
             if self.claims():
                 until = min(until, self.appetite.next_look())
             if self.changed:
@@ -173,6 +187,8 @@ class Engine:
         """End what runs for too long, and return what does not get to start."""
         self.looked_at = now
         self.hands.give_up_overdue(now)
+        if self.residents is not None:
+            self.residents.evict(now, leaving=self.leaving)
         self.hand_back(self.hands.withdraw_stalled(now))
         if self.hands.worn_out(now):
             self.retire("functions have outlived their execution timeouts")
@@ -270,6 +286,8 @@ class Engine:
         """Route and judge what waits; a scheduler does so, too, but not as soon."""
         self.orders.tend = False
         tend(self.link.session)
+        if self.residents is not None and self.residents.all():
+            self.residents.look_soon()
 
     def prepared(self, claims: Sequence[Claim]) -> Iterable[Work]:
         """Claims as work for the slots; parents' outputs are fetched in one query."""
@@ -288,6 +306,7 @@ class Engine:
             outputs = parent_outputs(session, claims)
             for work in works:
                 work.parents = outputs.get(work.claim.task_run_id, {})
+        execute.load_journals(session, works)
         return works
 
     def reconcile(self) -> None:

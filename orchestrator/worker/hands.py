@@ -53,6 +53,11 @@ class Hands:
         """Whether nothing runs, waits or is to be settled."""
         return not self.running and not self.finished
 
+    @property
+    def abandoned(self) -> bool:
+        """Whether functions still run that nobody waits for."""
+        return any(pool.slots.lost for pool in self.pools)
+
     def pool_for(self, work: Work) -> Pool:
         """The pool that executes this work."""
         return self.suspects if work.isolated else self.pool_of[work.claim.task_id]
@@ -165,7 +170,7 @@ class Hands:
         """Whether lost slots call for another child: half of them, or nothing else."""
         if self.lost_at is None or now - self.lost_at <= LINGER:
             return False
-        half = any(pool.slots.lost * 2 >= pool.slots.size for pool in self.pools)
+        half = any(0 < pool.slots.size <= pool.slots.lost * 2 for pool in self.pools)
         return half or not self.running
 
     def stop(self, gone: Collection[UUID]) -> None:

@@ -21,7 +21,8 @@ from time import monotonic
 from typing import Any
 from uuid import UUID
 
-from orchestrator import voices
+from orchestrator import lifespans, voices
+from orchestrator.engine import sessions, waits
 from orchestrator.engine.claim import Claim
 from orchestrator.engine.outputs import ParentOutput
 from orchestrator.engine.says import More
@@ -30,7 +31,6 @@ from orchestrator.engine.shapes import Shape
 from orchestrator.exceptions import TaskCancelled
 from orchestrator.hosts import Host
 from orchestrator.states import AttemptOutcome
-from orchestrator.voices import Outlet
 from orchestrator.worker import boot, execute, hygiene, pipes
 from orchestrator.worker.board import Board
 from orchestrator.worker.execute import Work
@@ -40,6 +40,7 @@ from orchestrator.worker.slots import LINGER
 logger = logging.getLogger("orchestrator")
 
 START_TIMEOUT = 120.0  # seconds for a process to load the project
+LEAVE = 5.0  # seconds for a process to tear down its lifespan
 
 
 class Isolated:
@@ -129,11 +130,16 @@ class Isolated:
                 with contextlib.suppress(ProcessLookupError):
                     self.process.send_signal(signal.SIGTERM)
 
-    def kill(self) -> int | None:
+    def leave(self) -> None:
+        """Let it end by itself: there are no more tasks for it."""
+        os.close(self._requests)
+        self._requests = -1
+
+    def kill(self, patience: float = 0.05) -> int | None:
         """End it with all that it started; how it ended."""
         with contextlib.suppress(Exception):
             # A moment for a process that is ending by itself to say how.
-            self.process.wait(0.05)
+            self.process.wait(patience)
         self._signal()
         code = self.process.wait()
         for descriptor in (self._requests, self._answers):
@@ -168,6 +174,14 @@ class IsolatedPool:
             self._idle.append(process)
         return result
 
+    def close(self) -> None:
+        """Let idle processes end, with their lifespans; kill what takes too long."""
+        processes, self._idle = self._idle, []
+        for process in processes:
+            process.leave()
+        for process in processes:
+            process.kill(LEAVE)
+
     def _take(self) -> Isolated:
         while self._idle:
             try:
@@ -191,24 +205,21 @@ def _request(work: Work) -> dict[str, Any]:
     }
 
 
-def _work(request: dict[str, Any], outlet: Outlet) -> Work:
+def _work(request: dict[str, Any], host: Host) -> Work:
     from orchestrator import registry
 
     fields = dict(zip(Claim._fields, request["claim"], strict=True))
     for name in ("task_run_id", "run_id", "event_id"):
         fields[name] = fields[name] and UUID(fields[name])
     claim = Claim(**fields)
-    worker_id = request["worker_id"]
+    host.worker_id = request["worker_id"] and UUID(request["worker_id"])
+    host.labels = request["labels"]
     return execute.start(
         claim,
         registry.task(claim.task_id),
         Shape.build(request["workflow"], request["shape"]),
         {name: ParentOutput(*output) for name, output in request["parents"].items()},
-        Host(
-            worker_id=UUID(worker_id) if worker_id else None,
-            outlet=outlet,
-            labels=request["labels"],
-        ),
+        host,
     )
 
 
@@ -222,15 +233,18 @@ def _answer(result: Result) -> dict[str, Any]:
         "retry_in": result.retry_in.total_seconds() if result.retry_in else None,
         "started": result.started,
         "finished": result.finished,
+        "waits": None if result.waits is None else waits.dump(result.waits),
     }
 
 
 def _result(work: Work, answer: dict[str, Any]) -> Result:
     delay = answer.pop("retry_in")
+    awaited = answer.pop("waits")
     return Result(
         work.claim,
         AttemptOutcome(answer.pop("outcome")),
         retry_in=None if delay is None else timedelta(seconds=delay),
+        waits=None if awaited is None else waits.load(awaited),
         **answer,
     )
 
@@ -246,6 +260,8 @@ def main(parent: str, requests: str, answers: str) -> None:
     voices.install()
     opened = hygiene.adopt_thread()
     pipe = Pipe(outgoing)
+    background = lifespans.Background()
+    lifespan = lifespans.enter(background.submit)
     pipe.send("ready")
     told = Told()
     signal.signal(signal.SIGTERM, told.receive)
@@ -253,11 +269,18 @@ def main(parent: str, requests: str, answers: str) -> None:
         try:
             request = read(incoming)
         except (Ended, OSError):
-            os._exit(0)
-        work = _work(request, pipe)
+            break
+        work = _work(request, Host(outlet=pipe, lifespan=lifespan.value))
+        execute.load_journals(sessions.django_session(), [work])
         result = told.execute(work)
         hygiene.tidy(opened)
         pipe.send(_answer(result))
+    code = 1
+    try:
+        lifespan.close()
+        code = 0
+    finally:
+        os._exit(code)
 
 
 class Told:

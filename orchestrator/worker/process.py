@@ -23,13 +23,15 @@ class WorkerOptions:
     """What `runworker` was asked for. `grace` is in seconds.
 
     `queues` in strict order; empty serves all that the project declares, in turns.
-    `slots` and `async_slots` count for each process.
+    Slots count for each process.
     """
 
     name: str
     queues: tuple[str, ...] = ()
     slots: int = 10
     async_slots: int = 100
+    durable_slots: int = 10
+    durable_async_slots: int = 100
     processes: int = 1
     labels: tuple[tuple[str, str], ...] = ()
     grace: float = 25.0
@@ -45,7 +47,12 @@ class Child:
         self.ready = False
         self.draining = False
         self.killed = False
-        self.board, file = Board.create(options.slots + options.async_slots)
+        self.board, file = Board.create(
+            options.slots
+            + options.async_slots
+            + options.durable_slots
+            + options.durable_async_slots
+        )
         self.board.beat_supervisor()
         theirs, self._orders = os.pipe()
         self.answers, back = os.pipe()
@@ -60,6 +67,8 @@ class Child:
             board=file.fileno(),
             slots=options.slots,
             async_slots=options.async_slots,
+            durable_slots=options.durable_slots,
+            durable_async_slots=options.durable_async_slots,
             queues=options.queues,
             # Several children of an idle worker look no more often than one would.
             longest_pause=settings.poll_interval.total_seconds() * options.processes,

@@ -11,9 +11,10 @@ import contextlib
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import Future
 from contextvars import copy_context
-from typing import Protocol
+from typing import Any, Protocol
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
@@ -217,6 +218,10 @@ class Loop:
         work.stop()
         if work.handle is not None:
             self._loop.call_soon_threadsafe(work.handle.cancel)
+
+    def call(self, coroutine: Coroutine[Any, Any, None]) -> Future[None]:
+        """Run a coroutine on the loop, beside the slots."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
     def silence(self, now: float) -> float:
         """How long the loop has not answered the question asked here before."""

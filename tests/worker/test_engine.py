@@ -57,6 +57,8 @@ class Child:
             board=0,
             slots=2,
             async_slots=2,
+            durable_slots=2,
+            durable_async_slots=2,
             queues=(),
             longest_pause=0.1,
         )

@@ -51,6 +51,14 @@ class Command(BaseCommand):
             help="Async tasks at once, for each process. Default: 10 × --slots.",
         )
         parser.add_argument(
+            "--durable-slots",
+            type=positive,
+            default=None,
+            metavar="N",
+            help="Durable sync tasks at once, and as many async ones, for each "
+            "process. Default: as --slots, and as --async-slots.",
+        )
+        parser.add_argument(
             "--processes",
             type=positive,
             default=1,
@@ -93,7 +101,7 @@ class Command(BaseCommand):
             chosen = worker_options(options)
             self.check_workflows(shapes)
             self.check_queues(shapes, chosen.queues)
-            self.check_costs(shapes, chosen.slots, chosen.async_slots)
+            self.check_costs(shapes, chosen)
             code = Supervisor(chosen, shapes).run()
         except OrchestratorError as error:
             raise CommandError(str(error)) from error
@@ -123,15 +131,21 @@ class Command(BaseCommand):
                     )
                 )
 
-    def check_costs(self, shapes: list[Shape], slots: int, async_slots: int) -> None:
+    def check_costs(self, shapes: list[Shape], chosen: WorkerOptions) -> None:
         """Warn of tasks that take more slots than there are: they are never claimed."""
         for shape in shapes:
             for node in shape.tasks:
                 task = registry.task(node.id)
                 on_loop = task is not None and task.is_async and not node.isolated
-                there, option = (
-                    (async_slots, "--async-slots") if on_loop else (slots, "--slots")
-                )
+                if task is not None and task.durable:
+                    there = (
+                        chosen.durable_async_slots if on_loop else chosen.durable_slots
+                    )
+                    option = "--durable-slots"
+                elif on_loop:
+                    there, option = chosen.async_slots, "--async-slots"
+                else:
+                    there, option = chosen.slots, "--slots"
                 if node.slot_cost > there:
                     self.stderr.write(
                         self.style.WARNING(
@@ -170,11 +184,14 @@ def worker_options(options: dict[str, Any]) -> WorkerOptions:
     if grace is not None and grace < 0:
         raise CommandError(f"--grace {grace:g} is negative.")
     slots = options["slots"]
+    async_slots = options["async_slots"] or 10 * slots
     return WorkerOptions(
         name=options["name"] or socket.gethostname(),
         queues=tuple(name.strip() for name in queues),
         slots=slots,
-        async_slots=options["async_slots"] or 10 * slots,
+        async_slots=async_slots,
+        durable_slots=options["durable_slots"] or slots,
+        durable_async_slots=options["durable_slots"] or async_slots,
         processes=options["processes"],
         labels=tuple(labels),
         grace=settings.grace.total_seconds() if grace is None else grace,
