@@ -51,6 +51,7 @@ class Resident:
         """Have it give its slot back."""
 
 
+@dataclass(eq=False)
 class SyncResident(Resident):
     """A thread that waits for one group."""
 
