@@ -130,6 +130,18 @@ class RunHandle(Generic[Output_co]):
         operations.retry_run(self.id, tasks=tasks, keep_journal=keep_journal)
         self._read()
 
+    def branch(self, task: str, position: int) -> None:
+        """Reopen the ended run from a position, from 1, of a durable task's journal.
+
+        What is on record before it is kept, the rest is executed again, and so are
+        all tasks that depend on this one. Joins the caller's transaction; may wait
+        for another one that holds the run.
+
+        Raises RunNotFound; IllegalTransition where that is not possible.
+        """
+        operations.branch_run(self.id, task, position)
+        self._read()
+
     def rerun(self, input: Any = UNCHANGED) -> RunHandle[Output_co]:
         """Enqueue a new run from this one's input, or another, and its options.
 
@@ -180,6 +192,10 @@ class RunHandle(Generic[Output_co]):
     ) -> None:
         """`retry` for async callers."""
         await sync_to_async(self.retry)(tasks, keep_journal=keep_journal)
+
+    async def abranch(self, task: str, position: int) -> None:
+        """`branch` for async callers."""
+        await sync_to_async(self.branch)(task, position)
 
     async def arerun(self, input: Any = UNCHANGED) -> RunHandle[Output_co]:
         """`rerun` for async callers."""

@@ -13,6 +13,7 @@ from django.contrib.auth.models import Group
 from orchestrator import (
     DurableContext,
     EventCondition,
+    IllegalTransition,
     NonDeterminism,
     RunCancelled,
     RunFailed,
@@ -266,7 +267,7 @@ def test_e23_an_event_right_after_the_start_counts(welcomed: bool) -> None:
 # Children.
 
 
-@task
+@task(name="durable-double")
 def double(number: int) -> int:
     """A child."""
     if number == 13:
@@ -295,7 +296,7 @@ def test_a_child_that_fails_raises_the_same_at_each_replay_and_can_be_caught() -
         try:
             ctx.run(double, 13)
         except RunFailed as error:
-            seen.append(str(error.errors["double"]))
+            seen.append(str(error.errors["durable-double"]))
         ctx.sleep(DAY)
         return "went on"
 
@@ -449,3 +450,61 @@ def test_e2_a_run_that_was_cancelled_in_its_wait_goes_on_when_it_is_retried() ->
     with travel(2 * DAY):
         assert drain() == 1
     assert handle.result() == "rested"
+
+
+# Branches.
+
+
+def test_a_branch_keeps_what_is_before_its_position() -> None:
+    calls: list[str] = []
+
+    def note(text: str) -> str:
+        calls.append(text)
+        return f"{text} {len(calls)}"
+
+    @durable_task
+    def story(ctx: DurableContext[None]) -> list[Any]:
+        return [
+            ctx.step(note, "a"),
+            ctx.step(note, "b"),
+            ctx.run(double, 4),
+            ctx.step(note, "c"),
+        ]
+
+    handle = story.enqueue()
+    drain()
+    assert handle.result() == ["a 1", "b 2", 8, "c 3"]
+    handle.branch("story", 2)
+    drain()
+    assert handle.result() == ["a 1", "b 4", 8, "c 5"]
+    assert Run.objects.filter(parent_task_run_id__isnull=False).count() == 2
+    handle.branch("story", 4)
+    drain()
+    assert handle.result() == ["a 1", "b 4", 8, "c 6"]
+    assert calls == ["a", "b", "c", "b", "c", "c"]
+    assert set(JournalEntry.objects.values_list("branch", flat=True)) == {1, 2, 3}
+    for task_name, position in (("story", 0), ("story", 6), ("other", 1)):
+        with pytest.raises(IllegalTransition):
+            handle.branch(task_name, position)
+
+
+def test_without_its_journal_a_retry_begins_anew() -> None:
+    calls: list[int] = []
+
+    @durable_task
+    def anew(ctx: DurableContext[None]) -> int:
+        ctx.step(calls.append, 1)
+        ctx.sleep(DAY)
+        return ctx.attempt
+
+    handle = anew.enqueue()
+    drain()
+    with travel(2 * DAY):
+        drain()
+        handle.retry(tasks="all", keep_journal=False)
+        drain()
+        assert handle.refresh().status == "RUNNING"
+    with travel(4 * DAY):
+        drain()
+    assert handle.result() == 2
+    assert calls == [1, 1]

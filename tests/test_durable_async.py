@@ -30,7 +30,7 @@ def _nothing_is_broken(db: None) -> Iterator[None]:
     assert inspect.violations(sessions.django_session()) == []
 
 
-@task
+@task(name="durable-triple")
 async def triple(number: int) -> int:
     """A child."""
     return 3 * number

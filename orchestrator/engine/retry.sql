@@ -25,7 +25,7 @@ ORDER BY ordinal
 --
 -- What is on record stays there, on the branch that was in use.
 UPDATE orchestrator_task_run
-SET branch = branch + 1, suspensions = 0
+SET branch = branch + 1
 WHERE id = ANY (%(task_run_ids)s::uuid[]) AND status IS NOT NULL
 
 -- step: reopen

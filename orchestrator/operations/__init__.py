@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from orchestrator.operations.acts import Changed, Problem
 from orchestrator.operations.audit import Actor, AlreadyDone
+from orchestrator.operations.branching import branch_run
 from orchestrator.operations.bulk import stop_bulk, work_off
 from orchestrator.operations.filters import RunFilter
 from orchestrator.operations.verbs import (
@@ -38,6 +39,7 @@ __all__ = [
     "Changed",
     "Problem",
     "RunFilter",
+    "branch_run",
     "cancel_run",
     "cancel_runs",
     "reprioritise_runs",
