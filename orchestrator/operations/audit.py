@@ -57,6 +57,16 @@ def new_id() -> UUID:
     return clock.new_run_ids(sessions.django_session(), 1)[0]
 
 
+def refuse_repetition(key: UUID | None) -> None:
+    """Raises AlreadyDone where an entry or an operation has this key. Two calls at
+    once both pass; the primary key then lets one of them through."""
+    if key is None:
+        return
+    for model in ("AuditEntry", "BulkOperation"):
+        if rows(model).filter(pk=key).exists():
+            raise AlreadyDone
+
+
 def record(
     action: str,
     *,

@@ -19,6 +19,7 @@ from orchestrator.operations.audit import (
     because,
     check_permission,
     record,
+    refuse_repetition,
 )
 from orchestrator.operations.filters import RunFilter, rows
 
@@ -205,6 +206,7 @@ def _do(
 ) -> Changed | BulkOperation:
     check_permission(actor, verb.permission)
     with transaction.atomic(using=settings.database):
+        refuse_repetition(key)
         matching = verb.matching(filter.runs(), options)
         keys = list(matching.values_list("pk", flat=True)[: LIMIT + 1])
         if len(keys) > LIMIT:

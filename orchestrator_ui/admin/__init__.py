@@ -10,6 +10,7 @@ from django.contrib import admin
 from orchestrator.models import (
     Attempt,
     AuditEntry,
+    BulkOperation,
     Queue,
     Run,
     Task,
@@ -18,6 +19,7 @@ from orchestrator.models import (
     Workflow,
     WorkflowVersion,
 )
+from orchestrator_ui.admin.bulk import BulkOperationAdmin
 from orchestrator_ui.admin.definitions import (
     TaskAdmin,
     WorkflowAdmin,
@@ -31,6 +33,7 @@ from orchestrator_ui.admin.workers import WorkerAdmin
 __all__ = [
     "AttemptAdmin",
     "AuditEntryAdmin",
+    "BulkOperationAdmin",
     "QueueAdmin",
     "RunAdmin",
     "TaskAdmin",
@@ -49,3 +52,4 @@ admin.site.register(Task, TaskAdmin)
 admin.site.register(Worker, WorkerAdmin)
 admin.site.register(Queue, QueueAdmin)
 admin.site.register(AuditEntry, AuditEntryAdmin)
+admin.site.register(BulkOperation, BulkOperationAdmin)

@@ -310,13 +310,18 @@ class AuditEntryAdmin(KeysetAdmin):
 
     @admin.display(description=_("What"))
     def target_cell(self, entry: Any) -> str:
-        if entry.target_type != "run":
+        screen = {"run": "run", "bulk operation": "bulkoperation"}.get(
+            entry.target_type
+        )
+        if screen is None:
             return str(entry.target_repr)
         return format_html(
             '<a href="{}">{}</a>',
-            reverse("admin:orchestrator_run_change", args=(entry.target_id,)),
+            reverse(f"admin:orchestrator_{screen}_change", args=(entry.target_id,)),
             entry.target_repr,
         )
+
+    payload_fields = ("data_cell",)  # a filter may name metadata
 
     @admin.display(description=_("Data"))
     def data_cell(self, entry: Any) -> str:

@@ -1,23 +1,19 @@
 """Cancel, retry and rerun: a confirmation, then one call of `orchestrator.operations`.
 
-Both the list and the run's page lead to the same confirmation page. What it confirms
-is signed: which runs, for which user, and how many times that user has done it to them
-so far. So a form that is sent twice is carried out once, and an old tab changes nothing
-that it did not show.
+Both the list and the run's page lead to the same confirmation page. From the list it
+offers besides to mean the whole of it, as it is filtered.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
-from django.core import signing
 from django.core.exceptions import PermissionDenied
-from django.db import router, transaction
+from django.db import OperationalError, router, transaction
 from django.http import (
     Http404,
     HttpRequest,
@@ -27,114 +23,28 @@ from django.http import (
 )
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
-from django.utils.html import format_html
-from django.utils.translation import gettext, gettext_lazy, ngettext
+from django.utils.translation import gettext, gettext_lazy
 
 from orchestrator import operations
-from orchestrator.engine import notify, sessions
 from orchestrator.exceptions import OrchestratorError
-from orchestrator.models import AuditEntry, Run
-from orchestrator.operations import RunFilter
-from orchestrator.states import TERMINAL_RUN, RunStatus
+from orchestrator.models import BulkOperation, Run
+from orchestrator.states import RunStatus
 from orchestrator_ui.admin.base import BaseModelAdmin, may
-from orchestrator_ui.views import rows
+from orchestrator_ui.admin.confirm import (
+    MAX_REASON,
+    TYPED_FROM,
+    Confirmation,
+    Refused,
+    carry_out,
+    tell,
+)
+from orchestrator_ui.admin.keyset import is_timeout, limit_statements
+from orchestrator_ui.views import definitions, payloads, rows
+from orchestrator_ui.views.criteria import Criteria
+from orchestrator_ui.views.verbs import VERBS, Verb
+from orchestrator_ui.views.whole import Whole, of_list
 
 SHOWN = 10  # runs named on the confirmation page
-MAX_REASON = 500
-_SALT = "orchestrator_ui.confirmation"
-_MAX_AGE = 3600  # seconds
-
-
-@dataclass(frozen=True)
-class Operation:
-    """One thing that an operator does to runs."""
-
-    name: str
-    permission: str
-    label: Any
-    perform: Callable[..., list[UUID]]
-    affects: frozenset[RunStatus]  # those it changes; the others stay as they are
-
-    def question(self, count: int) -> str:
-        return {
-            "cancel": ngettext(
-                "Cancel this run? What is being executed ends now.",
-                "Cancel these %d runs? What is being executed ends now.",
-                count,
-            ),
-            "retry": ngettext(
-                "Retry this run? Its failed and cancelled tasks are executed again.",
-                "Retry these %d runs? Their failed and cancelled tasks are executed "
-                "again.",
-                count,
-            ),
-            "rerun": ngettext(
-                "Rerun this run? A new run is made from its input.",
-                "Rerun these %d runs? A new run is made from the input of each.",
-                count,
-            ),
-        }[self.name] % ((count,) if count != 1 else ())
-
-    def unaffected(self, count: int) -> str:
-        return {
-            "cancel": ngettext(
-                "%d of them has ended and stays as it is.",
-                "%d of them have ended and stay as they are.",
-                count,
-            ),
-            "retry": ngettext(
-                "%d of them has not failed and stays as it is.",
-                "%d of them have not failed and stay as they are.",
-                count,
-            ),
-            "rerun": "%d",
-        }[self.name] % count
-
-    def button(self, count: int) -> str:
-        return {
-            "cancel": ngettext("Cancel the run", "Cancel %d runs", count),
-            "retry": ngettext("Retry the run", "Retry %d runs", count),
-            "rerun": ngettext("Rerun the run", "Rerun %d runs", count),
-        }[self.name] % ((count,) if count != 1 else ())
-
-    def done(self, count: int) -> str:
-        return {
-            "cancel": ngettext(
-                "%d run was cancelled.", "%d runs were cancelled.", count
-            ),
-            "retry": ngettext(
-                "%d run is executed again.", "%d runs are executed again.", count
-            ),
-            "rerun": ngettext("%d new run was made.", "%d new runs were made.", count),
-        }[self.name] % count
-
-
-OPERATIONS = {
-    each.name: each
-    for each in (
-        Operation(
-            "cancel",
-            "orchestrator.cancel_run",
-            gettext_lazy("Cancel"),
-            operations.cancel_runs,
-            frozenset(RunStatus) - TERMINAL_RUN,
-        ),
-        Operation(
-            "retry",
-            "orchestrator.retry_run",
-            gettext_lazy("Retry"),
-            operations.retry_runs,
-            frozenset({RunStatus.FAILED, RunStatus.CANCELLED}),
-        ),
-        Operation(
-            "rerun",
-            "orchestrator.rerun_run",
-            gettext_lazy("Rerun"),
-            operations.rerun_runs,
-            frozenset(RunStatus),
-        ),
-    )
-}
 
 
 class OperateMixin(BaseModelAdmin):
@@ -182,14 +92,14 @@ class OperateMixin(BaseModelAdmin):
 
     def operate_view(self, request: HttpRequest, name: str) -> HttpResponse:
         """Ask for a confirmation, or carry out what was confirmed. POST alone."""
-        if name not in OPERATIONS:
+        if name not in VERBS:
             raise Http404
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
         if not self._may(request, name):
             raise PermissionDenied
         if "confirmation" in request.POST:
-            return self._carry_out(request, OPERATIONS[name])
+            return self._carry_out(request, VERBS[name])
         try:
             chosen = _ids(request, "id")
         except ValueError:
@@ -204,143 +114,132 @@ class OperateMixin(BaseModelAdmin):
                 "label": each.label,
                 "url": reverse("admin:orchestrator_run_operate", args=(each.name,)),
             }
-            for each in OPERATIONS.values()
+            for each in VERBS.values()
             if self._may(request, each.name)
         ]
 
     def _may(self, request: HttpRequest, name: str) -> bool:
         return self.has_view_permission(request) and may(
-            request, OPERATIONS[name].permission
+            request, VERBS[name].permission
         )
 
     def _ask(
         self, request: HttpRequest, name: str, chosen: Sequence[UUID]
     ) -> HttpResponse:
-        operation = OPERATIONS[name]
+        verb = VERBS[name]
         visible: Any = self.get_queryset(request).filter(pk__in=chosen)
         runs = list(rows.for_list(visible.order_by("-pk")))
         if not runs:
             messages.warning(request, gettext("None of these runs is there any more."))
             return HttpResponseRedirect(reverse("admin:orchestrator_run_changelist"))
-        unaffected = sum(run.status not in operation.affects for run in runs)
-        keys = [run.pk for run in runs]
         url = reverse("admin:orchestrator_run_operate", args=(name,))
-        back = request.get_full_path()
+        back, whole = request.get_full_path(), None
         if request.path == url:  # asked on the page of a run
-            back = reverse("admin:orchestrator_run_change", args=(keys[0],))
-        confirmation = {
-            "name": name,
-            "user": str(request.user.pk),
-            "runs": [key.hex for key in keys],
-            "before": _times_done(request, operation, keys),
-            "back": back,
-        }
+            back = reverse("admin:orchestrator_run_change", args=(runs[0].pk,))
+        else:
+            whole = self._whole(request)
+        keys = [run.pk for run in runs]
+        if whole is not None and whole.count <= len(keys):
+            whole = None  # they have all been chosen
+        confirmation = Confirmation.ask(request, name, keys, whole, back)
+        unaffected = sum(run.status not in verb.affects for run in runs)
+        shape = _common_shape(runs)
         context = {
             **self.admin_site.each_context(request),
-            "title": operation.button(len(runs)),
+            "title": verb.button(len(runs)),
             "opts": self.opts,
             "media": self.media,
-            "question": operation.question(len(runs)),
+            "verb": name,
+            "verb_label": verb.label,
+            "question": verb.question(len(runs)),
             "rows": rows.read(runs[:SHOWN]),
             "others": max(0, len(runs) - SHOWN),
             "unaffected": unaffected,
-            "unaffected_text": operation.unaffected(unaffected),
-            "button": operation.button(len(runs)),
+            "unaffected_text": verb.unaffected(unaffected),
+            "count": len(runs),
+            "whole": whole,
+            "criteria": _criteria(request).pairs if whole else (),
+            "limit": operations.LIMIT,
+            "has_to_type": whole is not None and whole.count > TYPED_FROM,
+            "has_all_completed": all(run.status == RunStatus.COMPLETED for run in runs),
+            "tasks": [task.name for task in shape.tasks] if shape else [],
+            "is_durable": shape is None or any(task.durable for task in shape.tasks),
+            "input": self._input(request, runs) if name == "rerun" else None,
+            "max_reason": MAX_REASON,
+            "button": verb.button(len(runs)),
             "url": url,
             "back": back,
-            "confirmation": signing.dumps(confirmation, salt=_SALT, compress=True),
+            "confirmation": confirmation.dumps(),
         }
         return TemplateResponse(request, "orchestrator_ui/confirm.html", context)
 
-    def _carry_out(self, request: HttpRequest, operation: Operation) -> HttpResponse:
-        listing = reverse("admin:orchestrator_run_changelist")
+    def _whole(self, request: HttpRequest) -> Whole | None:
+        """All that the list at hand has, where a filter means just that."""
+        alias = router.db_for_read(Run)
         try:
-            confirmed = signing.loads(
-                request.POST["confirmation"], salt=_SALT, max_age=_MAX_AGE
-            )
-        except signing.BadSignature:
-            confirmed = {}
-        if (confirmed.get("name"), confirmed.get("user")) != (
-            operation.name,
-            str(request.user.pk),
-        ):
-            messages.warning(
-                request, gettext("This confirmation is not valid any more; ask again.")
-            )
-            return HttpResponseRedirect(listing)
-        keys = [UUID(key) for key in confirmed["runs"]]
-        reason = request.POST.get("reason", "").replace("\x00", "").strip()
+            with transaction.atomic(using=alias):
+                limit_statements(alias)
+                runs: Any = self.get_queryset(request)
+                criteria = _criteria(request)
+                if {name for name, _ in criteria.pairs} != _given(request):
+                    return None  # the list shows less than is known here
+                return of_list(runs, criteria)
+        except OperationalError as error:
+            if not is_timeout(error):
+                raise
+            return None  # too many to be counted: a narrower list offers it
+        except ValueError:
+            return None
+
+    def _input(self, request: HttpRequest, runs: Sequence[Run]) -> str | None:
+        """The input of the only run as text to edit, for those who may see it."""
+        if len(runs) != 1 or not may(request, "orchestrator.view_payload"):
+            return None
+        found = payloads.of_run(runs[0].pk)["input"]
+        return None if found is None or found.is_cut else found.text
+
+    def _carry_out(self, request: HttpRequest, verb: Verb) -> HttpResponse:
+        text = request.POST["confirmation"]
         try:
-            changed = _once(
-                request, operation, keys, confirmed["before"], reason[:MAX_REASON]
+            confirmation = Confirmation.loads(text, request, verb.name)
+        except Refused as error:
+            messages.warning(request, str(error))
+            return HttpResponseRedirect(reverse("admin:orchestrator_run_changelist"))
+        back = confirmation.back
+        try:
+            done = carry_out(request, verb, confirmation)
+        except operations.AlreadyDone:
+            messages.info(
+                request, gettext("This was done already; nothing more happened.")
             )
         except OrchestratorError as error:
             messages.error(request, str(error))
         else:
-            _tell(request, operation, keys, changed)
-        return HttpResponseRedirect(confirmed["back"])
+            tell(request, verb, done, len(confirmation.runs))
+            if isinstance(done, BulkOperation):
+                back = reverse(
+                    "admin:orchestrator_bulkoperation_change", args=(done.pk,)
+                )
+        return HttpResponseRedirect(back)
 
 
-def _once(
-    request: HttpRequest,
-    operation: Operation,
-    keys: list[UUID],
-    before: int,
-    reason: str,
-) -> list[UUID] | None:
-    """Carry it out, unless this confirmation has been; then None.
-
-    Locks the runs in the order of their ids, as every verb does; so of two equal
-    requests the second one counts the audit entries of the first.
-    """
-    alias = router.db_for_write(Run)
-    with transaction.atomic(using=alias):
-        locked = Run.objects.using(alias).filter(pk__in=keys).order_by("pk")
-        list(locked.select_for_update().values_list("pk", flat=True))
-        if _times_done(request, operation, keys) != before:
-            return None
-        changed = operation.perform(
-            RunFilter(ids=keys), reason=reason, actor=request.user
-        )
-        # Others who look at these runs, once it is committed.
-        transaction.on_commit(
-            lambda: notify.feed(sessions.django_session(), keys), using=alias
-        )
-    return changed
+def _criteria(request: HttpRequest) -> Criteria:
+    """What the list is filtered by; raises ValueError where it cannot be read."""
+    params = request.GET.dict()
+    return Criteria.read(params, payloads=may(request, "orchestrator.view_payload"))
 
 
-def _times_done(
-    request: HttpRequest, operation: Operation, keys: Sequence[UUID]
-) -> int:
-    return AuditEntry.objects.filter(
-        target_type="run",
-        target_id__in=[str(key) for key in keys],
-        action=operation.name,
-        actor_id=request.user.pk,
-    ).count()
+def _given(request: HttpRequest) -> set[str]:
+    """The filters that the list's address names, whatever they are."""
+    ignored = {"c", "e", "p", "all", "o"}
+    return {name for name, value in request.GET.items() if value} - ignored
 
 
-def _tell(
-    request: HttpRequest,
-    operation: Operation,
-    keys: Sequence[UUID],
-    changed: list[UUID] | None,
-) -> None:
-    if changed is None:
-        messages.info(request, gettext("This was done already; nothing more happened."))
-        return
-    if changed:
-        text: str = operation.done(len(changed))
-        if operation.name == "rerun" and len(changed) == 1:
-            text = format_html(
-                '{} <a href="{}">{}</a>',
-                text,
-                reverse("admin:orchestrator_run_change", args=(changed[0],)),
-                changed[0],
-            )
-        messages.success(request, text)
-    if len(changed) < len(keys):
-        messages.warning(request, operation.unaffected(len(keys) - len(changed)))
+def _common_shape(runs: Sequence[Run]) -> Any:
+    """The version of all these runs; None where they have several."""
+    versions = {run.version_id for run in runs}
+    found = definitions.shapes(versions)
+    return next(iter(found.values())) if len(versions) == 1 == len(found) else None
 
 
 def _ids(request: HttpRequest, name: str) -> list[UUID]:

@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from django.utils import timezone, translation
 
 from orchestrator.models import Run
-from orchestrator_ui.views import cells, newer, page, rows
+from orchestrator_ui.views import bulk, cells, newer, page, rows
 from orchestrator_ui.views.criteria import Criteria
 
 Fragments = dict[str, str]
@@ -73,7 +73,20 @@ class NewerTopic:
         return ["newer", self.criteria.pairs, self.shown.dump()]
 
 
-Topic = RowTopic | PageTopic | NewerTopic
+@dataclass(frozen=True)
+class BulkTopic:
+    """How far an operation over many runs is."""
+
+    locale: Locale
+    operation_id: UUID
+
+    run_id = None  # it changes with any of its runs
+
+    def dump(self) -> list[Any]:
+        return ["bulk", self.operation_id.hex]
+
+
+Topic = RowTopic | PageTopic | NewerTopic | BulkTopic
 
 
 def load(locale: Locale, dumped: list[Any]) -> Topic:
@@ -86,6 +99,8 @@ def load(locale: Locale, dumped: list[Any]) -> Topic:
         case ["newer", list(pairs), list(shown)]:
             criteria = Criteria(tuple((name, value) for name, value in pairs))
             return NewerTopic(locale, criteria, newer.Shown.load(shown))
+        case ["bulk", str(operation_id)]:
+            return BulkTopic(locale, UUID(operation_id))
         case _:
             raise ValueError("Unknown topic.")
 
@@ -106,6 +121,8 @@ def render(topics: Iterable[Topic]) -> dict[Topic, Fragments]:
             for topic in group:
                 if isinstance(topic, PageTopic):
                     rendered[topic] = page.fragments(topic.run_id)
+                elif isinstance(topic, BulkTopic):
+                    rendered[topic] = bulk.fragments(topic.operation_id)
     return rendered
 
 

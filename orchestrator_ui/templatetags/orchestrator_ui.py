@@ -22,6 +22,7 @@ register.simple_tag(words.moment, name="moment")
 register.filter("icon_path", words.icon_path)
 register.filter("tone", words.tone)
 register.filter("state_word", words.word)
+register.filter("grouped", words.grouped)
 
 
 @register.simple_tag

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
+from uuid import UUID
 
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
@@ -18,7 +19,7 @@ from orchestrator import ids
 from orchestrator.engine import shapes
 from orchestrator.models.runs import RunQuerySet
 from orchestrator.states import RunStatus
-from orchestrator_ui.views import search
+from orchestrator_ui.views import search, tree
 
 WINDOWS: Mapping[str, timedelta] = {
     "1h": timedelta(hours=1),
@@ -43,19 +44,26 @@ def _by_queue(runs: Runs, value: str) -> Runs:
 
 
 def _by_window(runs: Runs, value: str) -> Runs:
-    return runs.filter(pk__gte=_floor(timezone.now() - WINDOWS[value]))
+    return runs.filter(pk__gte=first_id(timezone.now() - WINDOWS[value]))
 
 
 def _since(runs: Runs, value: str) -> Runs:
-    return runs.filter(pk__gte=_floor(_moment(value)))
+    return runs.filter(pk__gte=first_id(moment(value)))
 
 
 def _until(runs: Runs, value: str) -> Runs:
-    return runs.filter(pk__lt=_floor(_moment(value)))
+    return runs.filter(pk__lt=first_id(moment(value)))
 
 
 def _by_search(runs: Runs, value: str) -> Runs:
     return search.parse(value).apply(runs)
+
+
+def _by_parent(runs: Runs, value: str) -> Runs:
+    parent = UUID(value)
+    low, high = ids.family_bounds(parent)
+    spawners = tree.task_run_ids(parent)
+    return runs.filter(parent_task_run_id__in=spawners, pk__gte=low, pk__lte=high)
 
 
 CONDITIONS: Mapping[str, Callable[[Runs, str], Runs]] = {
@@ -65,6 +73,7 @@ CONDITIONS: Mapping[str, Callable[[Runs, str], Runs]] = {
     "window": _by_window,
     "since": _since,
     "until": _until,
+    "parent": _by_parent,
     "metadata": _by_search,
     "q": _by_search,
 }
@@ -123,21 +132,23 @@ def check(name: str, value: str) -> None:
     if name == "window" and value not in WINDOWS:
         raise ValueError(f"window: use one of {', '.join(WINDOWS)}.")
     if name in ("since", "until"):
-        _floor(_moment(value))
+        first_id(moment(value))
+    if name == "parent":
+        UUID(value)
     if name == "status" and not set(value.split(",")) <= set(RunStatus.values):
         raise ValueError(f"status: use one of {', '.join(RunStatus.values)}.")
 
 
-def _moment(value: str) -> datetime:
-    moment = parse_datetime(value)
-    if moment is None:
+def moment(value: str) -> datetime:
+    """The time that a filter names; raises ValueError where it cannot be read."""
+    found = parse_datetime(value)
+    if found is None:
         raise ValueError(f"{value!r} is not a time; write 2026-03-01T14:00.")
-    if timezone.is_naive(moment):
-        moment = timezone.make_aware(moment)
-    return moment
+    return timezone.make_aware(found) if timezone.is_naive(found) else found
 
 
-def _floor(moment: datetime) -> Any:
+def first_id(moment: datetime) -> Any:
+    """The least id at a time; raises ValueError where it is out of range."""
     milliseconds = int(moment.timestamp() * 1000)
     if not 0 <= milliseconds < 1 << 48:
         raise ValueError(f"{moment} is out of range.")

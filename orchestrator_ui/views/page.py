@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any
 from uuid import UUID
 
-from django.db.models import OuterRef, Subquery
+from django.db.models import OuterRef, Q, Subquery
 from django.db.models.fields.json import KeyTextTransform
 from django.db.models.functions import Left
 from django.template.loader import render_to_string
@@ -195,11 +195,10 @@ def fragments(run_id: UUID) -> dict[str, str]:
 
 def audit_of(run_id: UUID) -> list[AuditEntry]:
     """What operators did to a run, the latest first; one query."""
-    return list(
-        AuditEntry.objects.filter(target_type="run", target_id=str(run_id))
-        .select_related("actor")
-        .order_by("-pk")[:MAX_AUDIT]
-    )
+    named = Q(target_type="run", target_id=str(run_id))
+    among = Q(data__contains={"runs": [str(run_id)]})
+    found = AuditEntry.objects.filter(named | among).select_related("actor")
+    return list(found.order_by("-pk")[:MAX_AUDIT])
 
 
 def task_run_keys(run_id: UUID, shape: Shape) -> list[UUID]:

@@ -35,7 +35,7 @@ class Search:
         if self.unreadable:
             return runs.none()
         for identifier in self.ids:
-            runs = runs.filter(pk__in=_run_ids(identifier))
+            runs = runs.filter(pk__in=run_ids(identifier))
         for key, value in self.pairs:
             runs = runs.filter(NotEmpty("metadata"), _contains(key, value))
         return runs
@@ -70,7 +70,7 @@ def _uuid(token: str) -> UUID | None:
         return None
 
 
-def _run_ids(identifier: UUID) -> list[UUID]:
+def run_ids(identifier: UUID) -> list[UUID]:
     """A run's own id, and that of the run whose task run or attempt has this id.
 
     Read at once: as a subquery beside an OR it would cost a scan of all runs.
@@ -85,14 +85,21 @@ def _run_ids(identifier: UUID) -> list[UUID]:
     return [identifier, *(run_id for (run_id,) in owners)]
 
 
-def _contains(key: str, value: str) -> Q:
-    wanted = Q(metadata__contains={key: value})
+def readings(value: str) -> list[Any]:
+    """What a value may be in metadata: the text, or the number or null that it is."""
     try:
         literal: Any = json.loads(value)
     except (ValueError, RecursionError):
-        return wanted
+        return [value]
     if literal is None or (isinstance(literal, int | float) and isfinite(literal)):
-        wanted |= Q(metadata__contains={key: literal})
+        return [value, literal]
+    return [value]
+
+
+def _contains(key: str, value: str) -> Q:
+    wanted = Q()
+    for reading in readings(value):
+        wanted |= Q(metadata__contains={key: reading})
     return wanted
 
 

@@ -47,6 +47,7 @@ STATES = {
     ),
     "STOPPED": (pgettext_lazy("worker", "Stopped"), "quiet", "M4.5 4.5h7v7h-7z"),
     "LOST": (gettext_lazy("Lost"), "bad", "M4.5 4.5l7 7m0-7l-7 7"),
+    "OPEN": (gettext_lazy("Not ended"), "busy", "M5.5 3.5v9l7-4.5z"),
     "SILENT": (pgettext_lazy("worker", "Silent"), "bad", f"{_CIRCLE}M8 5v3.5"),
 }
 _UNKNOWN = ("", "quiet", _CIRCLE)
@@ -78,6 +79,11 @@ def badge(status: str, *, note: str = "") -> SafeString:
         word(status),
         quiet,
     )
+
+
+def grouped(number: int) -> str:
+    """A number with its thousands apart, as people read it: 12,345."""
+    return f"{number:,}"
 
 
 def moment(value: datetime | None) -> str:

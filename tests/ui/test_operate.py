@@ -15,8 +15,11 @@ from django.db import connections
 from django.test import Client
 from django.urls import reverse
 
-from orchestrator.models import AuditEntry, Run
+from orchestrator import ids
+from orchestrator.engine import enqueue, sessions
+from orchestrator.models import AuditEntry, BulkOperation, Run
 from orchestrator.testing import drain
+from orchestrator_ui.admin import RunAdmin
 from tests.ui.app import workflows
 
 LIST = "/admin/orchestrator/run/"
@@ -92,7 +95,7 @@ def test_rerun_makes_a_new_run_and_links_to_it(admin: Client) -> None:
     new = Run.objects.exclude(pk=run.id).get()
     assert new.input == Run.objects.get(pk=run.id).input
     assert f'href="/admin/orchestrator/run/{new.pk}/change/"' in told[0]
-    assert AuditEntry.objects.get().data == {"new_run": str(new.pk)}
+    assert AuditEntry.objects.get().data["new_run"] == str(new.pk)
 
 
 def test_the_list_asks_before_it_does_anything(admin: Client) -> None:
@@ -114,7 +117,7 @@ def test_the_list_asks_before_it_does_anything(admin: Client) -> None:
         "12 runs are executed again.",
         "1 of them has not failed and stays as it is.",
     ]
-    assert AuditEntry.objects.count() == 12
+    assert AuditEntry.objects.get().data["changed"] == 12
 
 
 def test_only_what_was_selected_is_changed(admin: Client) -> None:
@@ -259,3 +262,188 @@ def test_two_clicks_at_once_make_one_new_run(make_user: Callable[..., Any]) -> N
     assert answers == [302, 302]
     assert Run.objects.count() == 2
     assert AuditEntry.objects.count() == 1
+
+
+# What the form says besides.
+
+
+def child_of(run_id: UUID) -> UUID:
+    parent = ids.task_run_id(run_id, 0)
+    child = ids.child_run_id(parent, "child")
+    enqueue.enqueue(
+        sessions.django_session(),
+        workflows.echo.definition.shape,
+        ['{"value": 1}'],
+        run_ids=[child],
+        parents=[parent],
+    )
+    return child
+
+
+@pytest.mark.parametrize(
+    ("form", "status"), [({"children": "on"}, "CANCELLED"), ({}, "QUEUED")]
+)
+def test_children_are_cancelled_along_or_not(
+    admin: Client, form: dict[str, str], status: str
+) -> None:
+    run = workflows.echo.enqueue()
+    child = child_of(run.id)
+    response = admin.post(address("cancel"), {"id": str(run.id)})
+    assert 'name="children" checked' in response.content.decode()
+    confirm(admin, "cancel", {**confirmation(response), **form})
+    assert Run.objects.get(pk=run.id).status == "CANCELLED"
+    assert Run.objects.get(pk=child).status == status
+
+
+def test_retry_executes_the_tasks_that_were_chosen(admin: Client) -> None:
+    run = workflows.pipeline.enqueue({})
+    drain()
+    response = admin.post(address("retry"), {"id": str(run.id)})
+    html = response.content.decode()
+    assert 'value="parse_readme"' in html
+    form = confirmation(response)
+    _, told = confirm(admin, "retry", {**form, "tasks": "named"})
+    assert told == ["Nothing was done: choose a task to retry."]
+    confirm(admin, "retry", {**form, "tasks": "named", "task": "index"})
+    drain()
+    row = Run.objects.get(pk=run.id)
+    assert (row.status, row.generation) == ("COMPLETED", 2)
+    attempts = {t.name: t.attempts for t in row.task_runs()}
+    assert attempts["index"] == attempts["report"] == 2
+    assert attempts["parse_readme"] == attempts["discover"] == 1
+
+
+def test_a_completed_run_is_executed_again_as_a_whole(admin: Client) -> None:
+    run = workflows.echo.enqueue()
+    drain()
+    form = ask(admin, "retry", run.id)
+    _, told = confirm(admin, "retry", {**form, "tasks": "all"})
+    assert told == ["1 run is executed again."]
+    form = ask(admin, "retry", run.id)
+    _, told = confirm(admin, "retry", {**form, "tasks": "some"})
+    assert told == ["This is not a choice of tasks; ask again."]
+
+
+def test_rerun_takes_another_input_that_fits(admin: Client) -> None:
+    run = workflows.echo.enqueue("before")
+    drain()
+    response = admin.post(address("rerun"), {"id": str(run.id)})
+    assert "&quot;before&quot;" in response.content.decode()
+    form = confirmation(response)
+    for text, said in (
+        ("{", "The input is no JSON"),
+        ('{"args": [], "kwargs": {"valu": 1}}', "valu"),
+        ("[]", "The input"),
+    ):
+        _, told = confirm(admin, "rerun", {**form, "edited": "on", "input": text})
+        assert said in told[0]
+    assert Run.objects.count() == 1
+    text = '{"args": ["after"], "kwargs": {}}'
+    confirm(admin, "rerun", {**form, "edited": "on", "input": text})
+    assert Run.objects.exclude(pk=run.id).get().input["args"] == ["after"]
+
+
+def test_the_input_is_shown_to_those_who_may_see_payloads(
+    sign_in: Callable[..., Client],
+) -> None:
+    run = workflows.echo.enqueue("secret")
+    client = sign_in("view_run", "rerun_run")
+    response = client.post(address("rerun"), {"id": str(run.id)})
+    assert "secret" not in response.content.decode()
+
+
+# The whole of a list.
+
+
+def ask_for_list(client: Client, name: str, query: str, key: UUID) -> Any:
+    return client.post(
+        f"{LIST}{query}", {"action": name, "_selected_action": [str(key)]}
+    )
+
+
+def test_the_whole_list_can_be_meant_as_it_is_filtered(admin: Client) -> None:
+    keys = failed(12)
+    workflows.echo.enqueue()
+    response = ask_for_list(admin, "retry", "?status=FAILED&workflow=ui-fail", keys[0])
+    html = response.content.decode()
+    assert "all 12 that the list has now" in html
+    assert "workflow: ui-fail" in html
+    form = {**confirmation(response), "scope": "whole"}
+    _, told = confirm(admin, "retry", form, "again")
+    assert told == ["12 runs are executed again."]
+    data = AuditEntry.objects.get().data
+    assert data["filter"]["statuses"] == ["FAILED"]
+    assert data["changed"] == 12
+
+
+def test_many_runs_are_left_to_schedulers_and_watched(
+    admin: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator.operations.verbs.LIMIT", 3)
+    keys = failed(5)
+    response = ask_for_list(admin, "retry", "?status=FAILED", keys[0])
+    form = {**confirmation(response), "scope": "whole"}
+    where, told = confirm(admin, "retry", form, "again")
+    operation = BulkOperation.objects.get()
+    assert where == reverse(
+        "admin:orchestrator_bulkoperation_change", args=(operation.pk,)
+    )
+    assert "5 runs" in told[0]
+    assert Run.objects.with_status("FAILED").count() == 5
+    _, told = confirm(admin, "retry", form, "again")
+    assert told == ["This was done already; nothing more happened."]
+    assert BulkOperation.objects.count() == 1
+
+
+def test_a_number_that_is_large_has_to_be_typed(
+    admin: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator_ui.admin.confirm.TYPED_FROM", 2)
+    monkeypatch.setattr("orchestrator_ui.admin.operate.TYPED_FROM", 2)
+    keys = failed(4)
+    response = ask_for_list(admin, "rerun", "?status=FAILED", keys[0])
+    assert "type 4" in response.content.decode()
+    form = {**confirmation(response), "scope": "whole"}
+    for typed in ("", "5"):
+        _, told = confirm(admin, "rerun", {**form, "typed": typed})
+        assert told == ["Nothing was done: the number of runs was not typed."]
+    confirm(admin, "rerun", {**form, "typed": "4"})
+    assert Run.objects.count() == 8
+
+
+@pytest.mark.parametrize("query", ["?metadata=user:7", "?q=user:7", "?window=1h"])
+def test_filters_by_metadata_and_time_mean_the_same_runs(
+    admin: Client, query: str
+) -> None:
+    for user in (7, "7", 8):
+        if query == "?window=1h" or user != "7":
+            workflows.fail.using(metadata={"user": user}).enqueue()
+            workflows.fail.using(metadata={"user": user}).enqueue()
+    drain()
+    key = Run.objects.filter(metadata={"user": 7})[0].pk
+    response = ask_for_list(admin, "retry", query, key)
+    count = 6 if query == "?window=1h" else 2
+    assert f"all {count} that the list has now" in response.content.decode()
+    confirm(admin, "retry", {**confirmation(response), "scope": "whole"})
+    assert Run.objects.unfinished().count() == count
+
+
+def test_a_list_that_shows_less_never_offers_more(
+    sign_in: Callable[..., Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = failed(3)
+    # Without the permission a list that asks for metadata shows nothing.
+    client = sign_in("view_run", "rerun_run", "retry_run")
+    response = ask_for_list(client, "retry", "?q=a:b", keys[0])
+    assert "that the list has now" not in response.content.decode()
+    # A project's own screen that shows a part of all runs.
+    monkeypatch.setattr(
+        RunAdmin,
+        "get_queryset",
+        lambda self, request: Run.objects.filter(pk__in=keys[:2]),
+    )
+    response = ask_for_list(client, "retry", "?status=FAILED", keys[0])
+    assert "that the list has now" not in response.content.decode()
+    form = {**confirmation(response), "scope": "whole"}
+    _, told = confirm(client, "retry", form)
+    assert told == ["The whole list was not offered; ask again."]
