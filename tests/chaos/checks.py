@@ -22,7 +22,33 @@ from tests.chaos.rig import Rig
 
 SHOWN = 20  # sentences of one check; the rest is counted
 
-RUNS = "SELECT tenant, id, status, generation, status_reason FROM orchestrator_run"
+# Those that were enqueued; the runs that they spawned are looked at for themselves.
+RUNS = """
+    SELECT tenant, id, status, generation, status_reason FROM orchestrator_run
+    WHERE parent_task_run_id IS NULL
+"""
+
+CHILDREN = """
+    SELECT child.id, task_run.run_id, child.status, parent.status
+    FROM orchestrator_run AS child
+    JOIN orchestrator_task_run AS task_run ON task_run.id = child.parent_task_run_id
+    JOIN orchestrator_run AS parent ON parent.id = task_run.run_id
+"""
+
+STEPS = """
+    SELECT key, number, count(*) FROM chaos_step GROUP BY key, number
+    HAVING count(*) > 1
+"""
+
+UNRECORDED = """
+    SELECT step.key, step.number
+    FROM chaos_step AS step
+    WHERE NOT EXISTS (
+        SELECT FROM orchestrator_journal_entry AS entry
+        WHERE entry.task_run_id = step.key::uuid AND entry.kind = 'STEP'
+          AND entry.output = to_jsonb(step.number)
+    )
+"""
 
 OUTCOMES = """
     SELECT
@@ -72,6 +98,7 @@ EFFECTS = """
     FROM orchestrator_run AS run
     LEFT JOIN orchestrator_task_run AS task_run ON task_run.run_id = run.id
     LEFT JOIN chaos_effect AS effect ON effect.task_run_id = task_run.id
+    WHERE run.parent_task_run_id IS NULL
     GROUP BY run.id
 """
 
@@ -89,13 +116,16 @@ LEFT = """
     WHERE state LIKE 'idle in transaction%%'
 """
 
-TRACED = ["soak-effect", "soak-aeffect", "soak-alone", "left", "join", "link-3"]
+TRACED = [
+    "soak-effect", "soak-aeffect", "soak-alone", "left", "join", "link-3", "even",
+    "odd", "gone", "tidy",
+]  # fmt: skip
 
 
 def everything(journal: Journal, rig: Rig) -> list[str]:
     """All that is wrong."""
     found = [f"{v.rule}: {v.text}" for v in _violations()]
-    for check in (conservation, budgets, executions, effects, left_over):
+    for check in (conservation, budgets, executions, effects, steps, left_over):
         sentences = list(check(journal, rig))
         found += sentences[:SHOWN]
         if len(sentences) > SHOWN:
@@ -160,13 +190,15 @@ def _outcomes() -> list[Outcome]:
 
 def _lost_for_good() -> set[UUID]:
     """Runs with a task whose budget for lost workers is spent, and truly so."""
-    return {
+    lost = {
         row.run_id
         for row in _outcomes()
         if row.status == TaskRunStatus.FAILED
         and row.last == AttemptOutcome.LOST
         and row.lost > settings.lost_budget
     }
+    # Whoever waited for such a run has failed with it.
+    return lost | {parent for child, parent, *_ in _rows(CHILDREN) if child in lost}
 
 
 def budgets(journal: Journal, rig: Rig) -> Iterator[str]:
@@ -203,6 +235,14 @@ def effects(journal: Journal, rig: Rig) -> Iterator[str]:
         expected = kinds[tenant].effects
         if count > expected or (status == RunStatus.COMPLETED and count != expected):
             yield f"Run {run_id} is {status} and has {count} of {expected} effects."
+
+
+def steps(journal: Journal, rig: Rig) -> Iterator[str]:
+    """A step and its record are committed together, and once."""
+    for key, number, count in _rows(STEPS):
+        yield f"Step {number} of task run {key} was committed {count} times."
+    for key, number in _rows(UNRECORDED):
+        yield f"Step {number} of task run {key} is not in its journal."
 
 
 def left_over(journal: Journal, rig: Rig) -> Iterator[str]:

@@ -17,7 +17,17 @@ from typing import Any, TypedDict
 from asgiref.sync import sync_to_async
 from django.db import connection, transaction
 
-from orchestrator import Context, NonRetryable, Retry, task, workflow
+from orchestrator import (
+    Context,
+    DurableContext,
+    EventCondition,
+    NonRetryable,
+    ParentCondition,
+    Retry,
+    SleepCondition,
+    task,
+    workflow,
+)
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS chaos_effect (
@@ -27,6 +37,7 @@ CREATE TABLE IF NOT EXISTS chaos_trace (
     task_run_id uuid NOT NULL, attempt int NOT NULL, worker_id uuid NOT NULL,
     pid int NOT NULL, at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
+CREATE TABLE IF NOT EXISTS chaos_step (key text NOT NULL, number int NOT NULL);
 CREATE INDEX IF NOT EXISTS chaos_trace_task_run ON chaos_trace (task_run_id);
 """
 
@@ -236,3 +247,118 @@ def follow(ctx: Context[Number]) -> int:
 def end(ctx: Context[Number]) -> int:
     """Never be executed, either."""
     return ctx.output(go_on) + ctx.output(follow)
+
+
+choice = workflow("soak-choice", input=Number)
+
+
+@choice.task
+async def choose(ctx: Context[Number]) -> int:
+    """Start with the input."""
+    return ctx.input["number"]
+
+
+@choice.task(
+    parents=[choose],
+    retries=PATIENT,
+    skip_if=ParentCondition(choose, "output % 2 == 1"),
+)
+def even(ctx: Context[Number]) -> int:
+    """Have an effect where the number is even."""
+    record(ctx)
+    return ctx.output(choose)
+
+
+@choice.task(
+    parents=[choose],
+    retries=PATIENT,
+    skip_if=ParentCondition(choose, "output % 2 == 0"),
+)
+def odd(ctx: Context[Number]) -> int:
+    """Have an effect where the number is odd."""
+    record(ctx)
+    return ctx.output(choose)
+
+
+@choice.task(parents=[even, odd], wait_for=SleepCondition(timedelta(milliseconds=300)))
+async def later(ctx: Context[Number]) -> bool:
+    """Wait a little, and see who was skipped."""
+    return ctx.was_skipped(even)
+
+
+GO = "soak:go"
+
+waiting = workflow("soak-waiting", input=Number)
+
+
+@waiting.task(
+    retries=PATIENT,
+    wait_for=EventCondition(GO, "payload.number % 3 == input.number % 3")
+    | SleepCondition(timedelta(seconds=3)),
+)
+def gone(ctx: Context[Number]) -> str:
+    """Wait for an event, not for ever, and have an effect."""
+    return record(ctx)
+
+
+handled = workflow("soak-handled", input=Number)
+
+
+@handled.task(retries=1)
+def stumble(ctx: Context[Number]) -> int:
+    """Fail, twice."""
+    raise ValueError(f"{ctx.input['number']} is never right")
+
+
+@handled.on_failure
+def tidy(ctx: Context[Number]) -> str:
+    """Have an effect since the other one failed."""
+    return record(ctx)
+
+
+def step(key: str, number: int) -> int:
+    """What a durable task does once: nothing keeps it from doing it twice."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO chaos_step (key, number) VALUES (%s, %s)", (key, number)
+        )
+    return number
+
+
+durable = workflow("soak-durable", input=Number)
+
+
+@durable.durable_task(retries=PATIENT)
+def proceed(ctx: DurableContext[Number]) -> int:
+    """Steps, a sleep, a child and an event, one after the other."""
+    total = ctx.step(step, str(ctx.task_run_id), 1)
+    ctx.sleep(timedelta(milliseconds=200))
+    total += ctx.step(step, str(ctx.task_run_id), 2)
+    total += ctx.run(count_up, 3)
+    ctx.wait_for(
+        EventCondition(GO, "payload.number % 2 == input.number % 2")
+        | SleepCondition(timedelta(seconds=2))
+    )
+    return total + ctx.step(step, str(ctx.task_run_id), 4)
+
+
+@durable.durable_task(parents=[proceed], retries=PATIENT)
+async def branch(ctx: DurableContext[Number]) -> int:
+    """Two branches side by side."""
+
+    async def left_hand() -> int:
+        await ctx.asleep(timedelta(milliseconds=100))
+        return await ctx.arun(count_up, 5)
+
+    async def right_hand() -> int:
+        number = await ctx.arun(count_up, 6)
+        return number + await ctx.astep(step, str(ctx.task_run_id), 7)
+
+    return sum(await asyncio.gather(left_hand(), right_hand()))
+
+
+@task(name="soak-count-up", retries=PATIENT)
+def count_up(number: int) -> int:
+    """A child."""
+    time.sleep(0.02)
+    return number

@@ -20,10 +20,11 @@ from django.db import Error as DatabaseError
 from django.db import connection, transaction
 from django.utils import timezone
 
-from orchestrator import operations
+from orchestrator import events, operations
 from orchestrator.exceptions import IllegalTransition, RunNotFound
 from orchestrator.operations import RunFilter
 from tests.chaos.journal import KINDS, Entry, Journal
+from tests.chaos.tasks import GO
 
 MOST_OPEN = 800  # unfinished runs above which the producer waits
 UNFINISHED = "SELECT count(*) FROM orchestrator_run WHERE status IS NULL"
@@ -86,8 +87,15 @@ class Producer:
         if self._enough():
             return
         how = self.random.choices(
-            (self.single, self.bulk, self.together, self.regretted, self.partly),
-            (30, 25, 15, 10, 5),
+            (
+                self.single,
+                self.bulk,
+                self.together,
+                self.regretted,
+                self.partly,
+                self.push,
+            ),
+            (30, 25, 15, 10, 5, 15),
         )[0]
         how()
 
@@ -117,6 +125,18 @@ class Producer:
         with self._outcomes(entries):
             for entry in entries:
                 self._enqueue(entry)
+
+    def push(self) -> None:
+        """Events that some wait for, and others that nobody does."""
+        numbers = [
+            self.random.randint(1, 100) for _ in range(self.random.randint(1, 5))
+        ]
+        events.push_many(
+            [
+                events.Event(GO if number % 4 else "soak:nothing", {"number": number})
+                for number in numbers
+            ]
+        )
 
     def regretted(self) -> None:
         """A transaction that is rolled back."""
