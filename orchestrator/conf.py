@@ -44,6 +44,10 @@ class Settings:
     poll_interval: timedelta = timedelta(milliseconds=500)
     child_stall: timedelta = timedelta(minutes=5)
 
+    # The dotted path of a context manager around the life of each process that executes
+    # tasks; what it gives is `ctx.lifespan`.
+    lifespan: str | None = None
+
     # What a task gets that sets no timeout of its own; None is unlimited.
     execution_timeout: timedelta | None = None
     schedule_timeout: timedelta | None = None

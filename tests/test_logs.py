@@ -146,11 +146,11 @@ def test_the_lines_of_a_workflow_are_in_the_order_of_time() -> None:
 @pytest.mark.django_db
 def test_an_attempt_keeps_ten_thousand_lines_and_says_what_was_dropped() -> None:
     @task(takes_context=True)
-    def chatter(ctx: Context[Any], count: int) -> None:
+    def prattle(ctx: Context[Any], count: int) -> None:
         for number in range(1, count + 1):
             ctx.log(str(number))
 
-    exactly, more = chatter.enqueue(10_000), chatter.enqueue(10_500)
+    exactly, more = prattle.enqueue(10_000), prattle.enqueue(10_500)
     drain()
     found = exactly.logs()
     assert len(found) == 10_000

@@ -106,7 +106,7 @@ def main(text: str) -> None:
     voices.install()
     sys.setswitchinterval(SWITCH_INTERVAL)
     isolated = IsolatedPool(board)
-    loop = Loop(config.async_slots, board, config.slots, mailbox)
+    loop = loop_of(config, board, mailbox)
     engine = build(config, board, mailbox, orders, isolated, loop)
     code = 1
     try:
@@ -178,12 +178,14 @@ def build(
     board: Board,
     mailbox: Mailbox,
     orders: Orders,
-    isolated: IsolatedPool,
-    async_slots: Loop,
+    isolated: IsolatedPool | None = None,
+    on_loop: Loop | None = None,
 ) -> Engine:
     """The engine with its pools, for the tasks that this project declares."""
     from orchestrator import registry
 
+    isolated = isolated or IsolatedPool(board)
+    on_loop = on_loop or loop_of(config, board, mailbox)
     host = Host(worker_id=UUID(config.worker_id), labels=config.labels)
 
     def run(work: Work) -> Result:
@@ -191,7 +193,7 @@ def build(
 
     shapes = registry.shapes()
     threads = Pool(Threads(config.slots, board, 0, mailbox, run))
-    loop = Pool(async_slots)
+    loop = Pool(on_loop)
     durable_threads, durable_loop = _durable_pools(config, board, mailbox, run, shapes)
     residents = Residents(mailbox, durable_threads, durable_loop)
     host.residents = residents
@@ -201,11 +203,11 @@ def build(
     for shape in shapes:
         for node in shape.tasks:
             definition = registry.task(node.id)
-            on_loop = definition and definition.is_async and not node.isolated
+            is_async = definition and definition.is_async and not node.isolated
             if definition and definition.durable:
-                pool = durable_loop if on_loop else durable_threads
+                pool = durable_loop if is_async else durable_threads
             else:
-                pool = loop if on_loop else threads
+                pool = loop if is_async else threads
             pool_of[node.id] = pool
             timeout = node.execution_timeout
             lanes.setdefault((id(pool), node.slot_cost), {})[node.lane] = (
@@ -252,6 +254,11 @@ def _durable_pools(
         Pool(Threads(threads, board, first, mailbox, run)),
         Pool(Loop(on_loop, board, first + config.durable_slots, mailbox)),
     )
+
+
+def loop_of(config: Config, board: Board, mailbox: Mailbox) -> Loop:
+    """The slots for async functions; the lifespan lives there, too."""
+    return Loop(config.async_slots, board, config.slots, mailbox)
 
 
 def queues_of(names: tuple[str, ...], shapes: list[Shape]) -> list[int]:

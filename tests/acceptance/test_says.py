@@ -81,9 +81,10 @@ def test_progress_is_shown_while_it_runs_and_gone_at_the_end(
     path = tmp_path / "go"
     path.touch()
     handle = says.wobble.enqueue(str(path))
-    first = harness.wait_until(lambda: Progress.objects.first(), "there is progress")
+    harness.wait_until(Progress.objects.exists, "there is progress")
+    first = Progress.objects.get().done
     harness.wait_until(
-        lambda: Progress.objects.get().done > first.done, "there is more of it"
+        lambda: Progress.objects.get().done > first, "there is more of it"
     )
     assert Progress.objects.get().message == "on the way"
     path.unlink()
@@ -191,3 +192,43 @@ def test_a_task_knows_the_labels_of_its_worker(harness: Harness) -> None:
         "key": None,
         "filter": {},
     }
+
+
+def _told(path: Path) -> list[str]:
+    return [line.split()[0] for line in path.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("kind", ["plain", "on_loop"])
+def test_a_lifespan_is_set_up_first_and_torn_down_after_the_last_task(
+    harness: Harness, tmp_path: Path, kind: str
+) -> None:
+    """Scenario A7."""
+    path = tmp_path / "lifespan"
+    path.touch()
+    harness.options["LIFESPAN"] = f"tests.app.lifespans.{kind}"
+    worker = harness.worker(environment={"TESTS_LIFESPAN": str(path)})
+    assert says.find_lifespan.enqueue().result(timeout=60) == ["Lifespan", "bar", 3.14]
+    if kind == "on_loop":
+        assert says.afind_lifespan.enqueue().result(timeout=60) is True
+    assert says.find_lifespan_alone.enqueue().result(timeout=60) == ["bar", 3.14]
+    last = says.find_lifespan.enqueue(1.5)
+    harness.wait_until(lambda: last.refresh().status == "RUNNING", "it runs")
+    assert _told(path) == ["up", "up"]
+    assert worker.stop() == 0
+    assert last.result(timeout=5) == ["Lifespan", "bar", 3.14]
+    assert _told(path) == ["up", "up", "down", "down"]
+
+
+def test_a_lifespan_that_fails_is_reported_and_nothing_is_claimed(
+    harness: Harness, tmp_path: Path
+) -> None:
+    path = tmp_path / "lifespan"
+    path.touch()
+    harness.options["LIFESPAN"] = "tests.app.lifespans.broken"
+    handle = says.find_lifespan.enqueue()
+    worker = harness.worker(environment={"TESTS_LIFESPAN": str(path)})
+    harness.says(worker, "could not be set up")
+    harness.says(worker, "no model to load")
+    harness.wait_until(lambda: len(_told(path)) >= 2, "it is tried again")
+    assert handle.refresh().status == "QUEUED"
+    assert worker.stop() is not None

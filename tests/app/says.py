@@ -152,3 +152,22 @@ def surroundings(ctx: Context[Any]) -> dict[str, Any]:
         "key": ctx.event_key,
         "filter": ctx.filter_payload,
     }
+
+
+@task(takes_context=True)
+def find_lifespan(ctx: Context[Any], seconds: float = 0.0) -> list[Any]:
+    """What the lifespan gave."""
+    time.sleep(seconds)
+    return [type(ctx.lifespan).__name__, ctx.lifespan.foo, ctx.lifespan.pi]
+
+
+@task(takes_context=True)
+async def afind_lifespan(ctx: Context[Any]) -> bool:
+    """Whether the lifespan lives on the loop of the tasks."""
+    return ctx.lifespan.loop is asyncio.get_running_loop()
+
+
+@task(takes_context=True, isolated=True)
+def find_lifespan_alone(ctx: Context[Any]) -> list[Any]:
+    """What the lifespan gave in a process of its own."""
+    return [ctx.lifespan.foo, ctx.lifespan.pi]
