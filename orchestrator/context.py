@@ -241,7 +241,21 @@ def build(
 
     Raises InvalidInput where the stored input no longer fits its type.
     """
-    about = {
+    about = describe(definition, claim, shape, parents, host)
+    if definition.durable:
+        return definition.durable_context(about, journal)
+    return Context(**about)
+
+
+def describe(
+    definition: TaskDefinition[Any, Any],
+    claim: Claim,
+    shape: Shape,
+    parents: Mapping[str, ParentOutput],
+    host: Host,
+) -> dict[str, Any]:
+    """What a context is told of its attempt; raises InvalidInput as `build` does."""
+    return {
         "input": definition.decode_input(claim.input),
         "definition": definition,
         "parents": parents,
@@ -256,6 +270,3 @@ def build(
         "event_id": claim.event_id,
         "host": host,
     }
-    if definition.durable:
-        return definition.durable_context(about, journal)
-    return Context(**about)

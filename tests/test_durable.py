@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from io import StringIO
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group
+from django.core.management import CommandError, call_command
 
 from orchestrator import (
     DurableContext,
@@ -508,3 +511,57 @@ def test_without_its_journal_a_retry_begins_anew() -> None:
         drain()
     assert handle.result() == 2
     assert calls == [1, 1]
+
+
+# Replaying without effects.
+
+
+def replayed(handle: RunHandle[Any]) -> str:
+    out = StringIO()
+    call_command("orchestrator", "replay", str(handle.id), stdout=out)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_a_journal_is_replayed_without_effects(kind: str) -> None:
+    calls: list[str] = []
+    change = {"asked": "a"}
+
+    def note(text: str) -> None:
+        calls.append(text)
+
+    if kind == "sync":
+
+        @durable_task(name="tale")
+        def tale(ctx: DurableContext[None]) -> None:
+            ctx.step(note, change["asked"])
+            ctx.spawn(double, 3)
+            ctx.run(double, 4)
+            ctx.sleep(DAY)
+            ctx.step(note, "b")
+
+    else:
+
+        @durable_task(name="tale")
+        async def tale(ctx: DurableContext[None]) -> None:
+            await ctx.astep(note, change["asked"])
+            await ctx.aspawn(double, 3)
+            await asyncio.gather(ctx.arun(double, 4))
+            await ctx.asleep(DAY)
+            await ctx.astep(note, "b")
+
+    handle = tale.enqueue()
+    drain()
+    before = JournalEntry.objects.count()
+    text = "tale: 3 of 3 calls as on record. It would go on at position 3: sleep 1d\n"
+    assert replayed(handle) == text
+    with travel(2 * DAY):
+        drain()
+    assert handle.refresh().status == "COMPLETED"
+    assert replayed(handle) == "tale: 4 of 4 calls as on record. It ends.\n"
+    assert calls == ["a", "b"]
+    assert JournalEntry.objects.count() == before + 1
+    assert Run.objects.count() == 3
+    change["asked"] = "z"
+    with pytest.raises(CommandError, match="tale would fail"):
+        replayed(handle)

@@ -81,6 +81,7 @@ class Positions:
     def __init__(self, journal: Journal) -> None:
         self.journal = journal
         self.reached = 0
+        self.diverged: NonDeterminism | None = None  # the first time
 
     def ask(self, kind: EntryKind, name: str, asked: str, **what: Any) -> Ask:
         """The next call."""
@@ -104,7 +105,9 @@ class Positions:
             if entry is None:
                 continue
             if entry.kind != kind or entry.asked != ask.asked:
-                raise NonDeterminism(ask.position, entry.asked, ask.asked)
+                error = NonDeterminism(ask.position, entry.asked, ask.asked)
+                self.diverged = self.diverged or error
+                raise error
             ask.recorded = True
         return asks
 

@@ -55,7 +55,7 @@ class DurableTask(TaskDefinition[Input, Output]):
     def call(self, ctx: Context[Input]) -> Output:
         """Call the function here and now, without a run; an async one to its end."""
         if self.is_async:
-            return cast("Output", async_to_sync(self.invoke)(ctx))
+            return cast("Output", async_to_sync(self.ainvoke)(ctx))
         return cast("Output", self.function(ctx))
 
     async def acall(self, ctx: Context[Input]) -> Output:
@@ -70,6 +70,10 @@ class DurableTask(TaskDefinition[Input, Output]):
             return self.function(ctx)
         assert isinstance(ctx, DurableContext)  # noqa: S101 - for the type alone
         return branches.run(ctx, lambda: self.function(ctx), LINGER)
+
+    async def ainvoke(self, ctx: Context[Any]) -> Any:
+        """Call an async function: its result."""
+        return await self.invoke(ctx)
 
     def durable_context(
         self, about: dict[str, Any], journal: Journal | None

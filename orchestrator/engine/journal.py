@@ -11,7 +11,7 @@ from uuid import UUID
 from orchestrator import ids
 from orchestrator.engine import failpoints
 from orchestrator.engine.claim import Claim
-from orchestrator.engine.sessions import Session, array, statements, uuids
+from orchestrator.engine.sessions import Row, Session, array, statements, uuids
 from orchestrator.exceptions import LeaseLost
 
 
@@ -28,6 +28,7 @@ class Entry(NamedTuple):
     error: str | None
     order: int | None
     created_at: datetime
+    over: bool = True
 
 
 @dataclass
@@ -77,6 +78,20 @@ def read(session: Session, task_run_ids: Sequence[UUID]) -> dict[UUID, Journal]:
         if entry[0] is not None:
             journal.entries[entry[0]] = Entry(*entry)
     return found
+
+
+def described(session: Session, run_id: UUID) -> Row | None:
+    """What a claim of a run would bring: version id, priority, tenant, metadata, input
+    and event id; None where there is no such run."""
+    rows = session.fetch(statements("journal")["run"], {"run_id": run_id})
+    return rows[0] if rows else None
+
+
+def attempts(session: Session, task_run_id: UUID) -> int:
+    """How many attempts an ended task run has had; 0 before its end."""
+    params = {"task_run_id": task_run_id}
+    rows = session.fetch(statements("journal")["attempts"], params)
+    return rows[0][0] if rows else 0
 
 
 def record(

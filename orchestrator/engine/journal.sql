@@ -1,6 +1,6 @@
 -- Read and write what durable functions have done.
 -- Params: task_run_ids uuid[]; low, high uuid (bounds of their families); attempts
---         int[]; worker_id uuid; entry_ids uuid[]; of one entry: id, task_run_id uuid, branch, position,
+--         int[]; worker_id uuid; entry_ids uuid[]; run_id uuid; of one entry: id, task_run_id uuid, branch, position,
 --         attempt int, kind, name, asked text, output text (JSON or null).
 --
 -- An entry that is over gets its `completed_order` when it is delivered to the
@@ -41,12 +41,14 @@ WHERE entry.id = numbered.id
 --         a task run has none; in order.
 SELECT
     task_run.id, task_run.branch, task_run.suspensions, entry.position, entry.kind,
-    entry.asked, entry.output, entry.error, entry.completed_order, entry.created_at
+    entry.asked, entry.output, entry.error, entry.completed_order, entry.created_at,
+    entry.over
 FROM orchestrator_task_run AS task_run
 LEFT JOIN LATERAL (
     SELECT
         entry.position, entry.kind, entry.asked, entry.output::text,
-        entry.error::text, entry.completed_order, entry.created_at
+        entry.error::text, entry.completed_order, entry.created_at,
+        entry.completed_at IS NOT NULL AS over
     FROM orchestrator_journal_entry AS entry
     WHERE entry.task_run_id = task_run.id AND entry.branch = task_run.branch
       AND entry.id >= %(low)s::uuid AND entry.id <= %(high)s::uuid
@@ -95,3 +97,15 @@ WHERE entry.id = ANY (%(entry_ids)s::uuid[]) AND entry.completed_at IS NOT NULL
 RETURNING
     entry.position, entry.kind, entry.asked, entry.output::text, entry.error::text,
     entry.completed_order, entry.created_at
+
+-- step: run
+-- Locks:  none.
+-- Rows:   version id, priority, tenant, metadata and input as JSON texts, event id.
+SELECT version_id, priority, tenant, metadata::text, input::text, event_id
+FROM orchestrator_run
+WHERE id = %(run_id)s::uuid
+
+-- step: attempts
+-- Locks:  none.
+-- Rows:   one: how many attempts an ended task run has had.
+SELECT attempts FROM orchestrator_task_run WHERE id = %(task_run_id)s::uuid
