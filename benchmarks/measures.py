@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
+from benchmarks import waits
 from benchmarks.bench import Bench, Drained, in_order
 from benchmarks.peers import Kind, Peer
 from benchmarks.report import Figures
@@ -178,9 +179,12 @@ MEASURES: dict[str, Callable[[Bench, Figures], None]] = {
     "backlog": backlog,
     "chains": chains,
     "diamonds": diamonds,
+    "durable": waits.durable,
+    "waits": waits.waits,
+    "sleepers": waits.sleepers,
     "idle": idle,
 }
-ONCE = {"idle"}
+ONCE = {"idle", "waits", "sleepers"}
 """What needs no second round."""
 
 

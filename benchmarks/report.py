@@ -23,6 +23,10 @@ METRICS = {
     "backlog-cpu": "… CPU of a task, by that without it",
     "chains": "three-task chains/s",
     "diamonds": "four-task diamonds/s",
+    "durable": "durable, a step and a child, 2 processes, /s",
+    "waits": "waits on one event key, resolved/s",
+    "sleepers-tx": "idle transactions, with sleepers by without",
+    "sleepers-cpu": "idle CPU, with sleepers by without",
     "idle": "idle worker, transactions/s",
 }
 
@@ -135,6 +139,9 @@ FLOORS = (
     Floor("backlog-kept", "the backlog costs at most 5 %", 0.95),
     Floor("diamonds", "diamonds: a third of the noop drain per task", 1 / 12, "ours",
           "drain-async-1"),
+    Floor("durable", "durable, a step and a child: 1,000 per second", 1_000),
+    Floor("waits", "waits on one event key: 5,000 per second", 5_000),
+    Floor("sleepers-tx", "sleepers cost no transactions", 1.1, at_most=True),
     Floor("bulk", "bulk enqueue: pgqueuer's", 1.0, "pgqueuer"),
     Floor("enqueue", "single enqueue: procrastinate's", 1.0, "procrastinate"),
     Floor("latency-p50", "latency p50: procrastinate's", 1.0, "procrastinate",

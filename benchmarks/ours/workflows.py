@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from benchmarks.stamps import stamp
-from orchestrator import Context, task, workflow
+from orchestrator import Context, DurableContext, durable_task, task, workflow
 
 
 @task(name="noop-async", queue_name="async")
@@ -57,3 +58,28 @@ async def right(ctx: Context[dict[str, Any]]) -> None:
 @diamond.task(parents=[left, right])
 async def bottom(ctx: Context[dict[str, Any]]) -> None:
     """Its start is not measured."""
+
+
+@task(name="child", queue_name="durable")
+def child(number: int) -> int:
+    return number
+
+
+@durable_task(name="durable", input=int, queue_name="durable")
+def durable(ctx: DurableContext[int]) -> int:
+    ctx.step(_begin, ctx.input)
+    return ctx.run(child, ctx.input)
+
+
+def _begin(number: int) -> None:
+    stamp(number)
+
+
+@durable_task(name="wait-for-event", input=int, queue_name="event")
+def wait_for_event(ctx: DurableContext[int]) -> None:
+    ctx.wait_for_event("bench:go", scope=str(ctx.input))
+
+
+@durable_task(name="sleep", input=int, queue_name="sleep")
+def sleep(ctx: DurableContext[int]) -> None:
+    ctx.sleep(timedelta(days=30))

@@ -9,9 +9,11 @@ from typing import ClassVar, Literal
 from benchmarks.processes import Processes
 from benchmarks.stamps import VARIABLE
 
-Kind = Literal["async", "sync", "chain", "diamond"]
+Kind = Literal["async", "sync", "chain", "diamond", "durable", "event", "sleep"]
 """What a task is: a coroutine, a plain function, three in a row, or four of which two
-are side by side (whose first stamps). Names the peer's task, queue or entry point."""
+are side by side (whose first stamps); a durable function with a step and a child, one
+that waits for an event, and one that sleeps. Names the peer's task, queue or entry
+point."""
 
 URL = "BENCH_URL"
 

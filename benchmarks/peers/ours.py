@@ -29,7 +29,7 @@ class Ours(Peer):
     """Tasks as `@task` functions, chain and diamond as workflows."""
 
     name: ClassVar[str] = "ours"
-    kinds = frozenset({"async", "sync", "chain", "diamond"})
+    kinds = frozenset({"async", "sync", "chain", "diamond", "durable"})
 
     def own_environment(self) -> dict[str, str]:
         return {"DJANGO_SETTINGS_MODULE": SETTINGS}
@@ -57,6 +57,9 @@ class Ours(Peer):
             "sync": workflows.noop_sync.enqueue,
             "chain": lambda number: workflows.chain.enqueue({"number": number}),
             "diamond": lambda number: workflows.diamond.enqueue({"number": number}),
+            "durable": workflows.durable.enqueue,
+            "event": workflows.wait_for_event.enqueue,
+            "sleep": workflows.sleep.enqueue,
         }
         self._many: dict[Kind, Callable[[range], object]] = {
             "async": lambda numbers: workflows.noop.enqueue_many(
@@ -71,6 +74,9 @@ class Ours(Peer):
             "diamond": lambda numbers: workflows.diamond.enqueue_many(
                 [{"number": number} for number in numbers]
             ),
+            "durable": workflows.durable.enqueue_many,
+            "event": workflows.wait_for_event.enqueue_many,
+            "sleep": workflows.sleep.enqueue_many,
         }
         self._connection = watch(self.url)
         row = self._connection.execute(
@@ -94,6 +100,25 @@ class Ours(Peer):
     def wait_done(self, deadline: float) -> bool:
         return wait_until_empty(
             self._connection, LEFT, {"first": self._first}, deadline
+        )
+
+    def start_scheduler(self) -> None:
+        """Sleeps are over when a scheduler notices."""
+        self.processes.start(sys.executable, "manage.py", "runscheduler")
+
+    def waiting(self) -> int:
+        """How many conditions have not come true, or not been seen to."""
+        row = self._connection.execute(
+            "SELECT count(*) FROM orchestrator_wait_condition"
+        ).fetchone()
+        return int(str(row[0])) if row else 0
+
+    def push(self, numbers: range) -> None:
+        """The events that the waits of these numbers are for, in one commit."""
+        from orchestrator import events
+
+        events.push_many(
+            [events.Event("bench:go", None, scope=str(number)) for number in numbers]
         )
 
     def backlog(self, rows: int) -> None:
