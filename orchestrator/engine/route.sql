@@ -105,30 +105,35 @@ SELECT (SELECT count(*) FROM match), (SELECT count(*) FROM locked)
 -- Locks:  none.
 -- Rows:   condition id, run id, expression of the conditions with an expression that
 --         an event counts for, in id order after `after`.
-SELECT condition.id, condition.run_id, condition.expression
+SELECT asking.id, asking.run_id, asking.expression
 FROM (
     SELECT key, scope, xid, created_at
     FROM orchestrator_event
     WHERE id = %(event_id)s::uuid
     OFFSET 0
 ) AS event
-JOIN orchestrator_wait_condition AS condition
-    ON condition.key = event.key AND condition.scope = ANY (ARRAY['', event.scope])
-WHERE condition.kind = 'EVENT' AND condition.satisfied_at IS NULL
-  AND condition.expression <> 'true' AND condition.id > %(after)s::bigint
-  AND (
-    event.created_at >= condition.since
-    OR (
-        event.xid <> condition.xid
-        AND CASE
-            WHEN condition.snapshot <> ''
-            THEN NOT pg_visible_in_snapshot(
-                event.xid::text::xid8, condition.snapshot::pg_snapshot
-            )
-        END
-    )
-  )
-ORDER BY condition.id
+CROSS JOIN LATERAL (
+    SELECT condition.id, condition.run_id, condition.expression
+    FROM orchestrator_wait_condition AS condition
+    WHERE condition.kind = 'EVENT' AND condition.satisfied_at IS NULL
+      AND condition.key = event.key
+      AND condition.scope = ANY (ARRAY['', event.scope])
+      AND condition.expression <> 'true' AND condition.id > %(after)s::bigint
+      AND (
+        event.created_at >= condition.since
+        OR (
+            event.xid <> condition.xid
+            AND CASE
+                WHEN condition.snapshot <> ''
+                THEN NOT pg_visible_in_snapshot(
+                    event.xid::text::xid8, condition.snapshot::pg_snapshot
+                )
+            END
+        )
+      )
+    OFFSET 0  -- or all conditions would be read in the order of their ids
+) AS asking
+ORDER BY asking.id
 LIMIT %(limit)s::int
 
 -- step: satisfy

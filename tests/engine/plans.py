@@ -56,6 +56,9 @@ BIG = (
     "delayed_item",
     "deadline",
     "wait",
+    "wait_condition",
+    "event",
+    "event_item",
     "open_run",
 )
 

@@ -91,4 +91,32 @@ LIVE_ROWS = [
         md5((n %% 7)::text)::uuid, 1, now(), now() + interval '1 hour'
     FROM generate_series(0, 600) AS n
     """,
+    f"""
+    INSERT INTO orchestrator_event (
+        id, key, scope, payload, metadata, tenant, xid, created_at
+    )
+    SELECT {RUN_ID}, 'key' || n %% 50, CASE WHEN n %% 2 = 0 THEN 'scope' || n %% 500
+        ELSE '' END, '1', '{{}}', '', 3,
+        to_timestamp((%(first)s + n::bigint * %(step)s) / 1000.0)
+    FROM generate_series(0, %(runs)s - 1) AS n
+    """,
+    f"""
+    INSERT INTO orchestrator_event_item (event_id)
+    SELECT {RUN_ID} FROM generate_series(0, 30000) AS n
+    """,
+    f"""
+    INSERT INTO orchestrator_wait_condition (
+        run_id, task_run_id, "group", slot, leaf, kind, key, scope, expression, since,
+        snapshot, xid, due_at, child_run_id, checked, satisfied_at, judged
+    )
+    SELECT
+        {RUN_ID}, {TASK_RUN_ID}, 0, 'wait_for', 0,
+        (ARRAY['EVENT', 'SLEEP', 'CHILD'])[1 + n %% 3], 'key' || n %% 50,
+        CASE WHEN n %% 2 = 0 THEN 'scope' || n %% 500 ELSE '' END,
+        CASE WHEN n %% 7 = 0 THEN 'payload == 1' ELSE 'true' END, now(), '10:20:', 3,
+        CASE WHEN n %% 3 = 1 THEN now() + (n - 100) * interval '1 minute' END,
+        CASE WHEN n %% 3 = 2 THEN {RUN_ID} END, n %% 100 > 0,
+        CASE WHEN n %% 10 = 0 THEN now() END, n %% 100 > 0
+    FROM generate_series(0, 100000) AS n
+    """,
 ]

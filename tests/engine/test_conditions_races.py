@@ -44,7 +44,7 @@ STEPS = ("before it opens", "before it is written", "before the look back", "aft
 @pytest.mark.parametrize("expression", ["true", "payload == null"])
 @pytest.mark.parametrize("pushed", STEPS)
 @pytest.mark.parametrize("committed", STEPS)
-def test_an_event_counts_once_whenever_it_was_pushed_and_committed(
+def test_an_event_counts_once(
     lab: Lab, pushed: str, committed: str, expression: str, routed: str
 ) -> None:
     if STEPS.index(committed) < STEPS.index(pushed):
@@ -78,7 +78,7 @@ def test_an_event_counts_once_whenever_it_was_pushed_and_committed(
     assert lab.value(PLACES) == int(counts)
 
 
-def test_an_event_whose_transaction_outlives_the_registration_is_not_lost(
+def test_an_event_whose_transaction_is_open_for_long(
     lab: Lab,
 ) -> None:
     """It has an old time and an old id, and is seen for what it is."""

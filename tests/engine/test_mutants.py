@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import psycopg
 import pytest
@@ -32,17 +32,7 @@ from tests.engine import (
     test_workers,
 )
 from tests.engine.lab import Lab
-
-Killer = Callable[[Lab], None]
-
-
-class Mutant(NamedTuple):
-    """What is replaced in which file, and the tests that notice."""
-
-    verb: str
-    old: str
-    new: str
-    killers: tuple[Killer, ...]
+from tests.engine.mutants import CONDITIONS, LOCK, Killer, Mutant
 
 
 def both(test: Callable[..., None]) -> tuple[Killer, ...]:
@@ -56,7 +46,6 @@ def both(test: Callable[..., None]) -> tuple[Killer, ...]:
 ATTEMPT = r"\n +AND lease\.attempt = report\.attempt"
 WORKER = r"\n +AND lease\.worker_id IS NOT DISTINCT FROM %\(worker_id\)s::uuid"
 LOCKED = r"\n +AND \w+\.run_id IN \(SELECT locked\.id FROM locked\)"
-LOCK = r"\n    FOR UPDATE SKIP LOCKED"
 
 MUTANTS = {
     "settle without the attempt": Mutant(
@@ -236,6 +225,7 @@ MUTANTS = {
         "< orchestrator_now() + %(lost_after)s",
         (test_rescue.test_a_worker_without_a_heartbeat_is_lost,),
     ),
+    **CONDITIONS,
 }
 PAIRS = [(mutant, killer) for mutant in MUTANTS.values() for killer in mutant.killers]
 

@@ -30,6 +30,21 @@ QUEUE, WAIT, LEASE, OPEN_RUN, DEADLINE, DELAYED = (
     f"orchestrator_{name}_pkey"
     for name in ("queue_item", "wait", "lease", "open_run", "deadline", "delayed_item")
 )
+EVENT, EVENT_KEY, EVENT_SCOPE, ITEM = (
+    f"orchestrator_{name}"
+    for name in ("event_pkey", "event_key", "event_scope", "event_item_pkey")
+)
+CONDITION, BY_EVENT, BY_TIME, BY_WAIT, TO_JUDGE, TO_CHECK = (
+    f"orchestrator_{name}"
+    for name in (
+        "wait_condition_pkey",
+        "condition_event",
+        "condition_due",
+        "condition_wait",
+        "condition_judge",
+        "condition_check",
+    )
+)
 
 # By verb and step, the indexes that may be used.
 WORKERS: dict[tuple[str, str], set[str]] = {
@@ -47,9 +62,37 @@ WORKERS: dict[tuple[str, str], set[str]] = {
     ("leases", "overdue"): {"orchestrator_lease_timeout"},
     ("rescue", "runs"): {RUN},
     ("rescue", "wait"): {RUN},
+    ("route", "take"): {ITEM, EVENT},
+    ("route", "weigh"): {EVENT, BY_EVENT},
+    ("route", "plain"): {EVENT, BY_EVENT, CONDITION},
+    ("route", "asking"): {EVENT, BY_EVENT},
+    ("route", "satisfy"): {EVENT, CONDITION},
+    ("route", "left"): {CONDITION},
+    ("route", "done"): {ITEM},
+    ("ripen", "ripen"): {BY_TIME, CONDITION},
+    ("ripen", "next"): {BY_TIME},
+    ("look_back", "take"): {TO_CHECK},
+    ("look_back", "ended"): {CONDITION, RUN},
+    ("look_back", "oldest"): {CONDITION, EVENT_KEY, EVENT_SCOPE},
+    ("look_back", "forward"): {CONDITION, EVENT_KEY, EVENT_SCOPE},
+    ("look_back", "backward"): {CONDITION, EVENT_KEY, EVENT_SCOPE},
+    ("look_back", "done"): {CONDITION},
+    ("facts", "runs"): {RUN, "orchestrator_workflow_pkey"},
+    ("facts", "event"): {EVENT},
+    ("judge", "find"): {"orchestrator_wait_due", TO_JUDGE, RUN},
+    ("judge", "waits"): {WAIT},
+    ("judge", "conditions"): {BY_WAIT},
+    ("judge", "parents"): {TASK_RUN},
+    ("judge", "counts"): {OPEN_RUN},
+    ("judge", "hold"): {WAIT},
+    ("judge", "judged"): {CONDITION},
+    ("judge", "decided"): {BY_WAIT, CONDITION},
+    ("judge", "run"): {WAIT},
+    ("judge", "end"): {WAIT},
 }
 CALLERS: dict[tuple[str, str], set[str]] = {
     ("enqueue", "enqueue"): set(),
+    ("push", "push"): set(),
     ("outcome", "run"): {RUN, OPEN_RUN, LEASE},
     ("outcome", "tasks"): {TASK_RUN},
     ("outcome", "errors"): {ATTEMPT},
@@ -130,7 +173,8 @@ def check(made: Backlog, plan: list[Mapping[str, Any]], allowed: set[str]) -> No
             continue
         assert made.parents.get(index, index) in allowed, node
         # Without a condition it is the whole index, unless the first rows will do.
-        assert "Index Cond" in node or node["Parent Type"] == "Limit", node
+        first = node["Parent Type"] in ("Limit", "LockRows")
+        assert "Index Cond" in node or first, node
 
 
 @pytest.mark.parametrize("key", WORKERS, ids=" ".join)

@@ -180,7 +180,7 @@ def test_evaluation_stops_after_a_while_and_goes_on_with_the_next_event(
 # Locks.
 
 
-def test_a_condition_that_is_held_elsewhere_keeps_the_event_for_later(
+def test_a_condition_that_is_held_elsewhere_keeps_its_event(
     lab: Lab,
 ) -> None:
     for expression in ("true", "payload == null"):
