@@ -117,7 +117,7 @@ def _text(event: Event) -> str:
     if priority is not None:
         options.check_priority(priority, InvalidInput)
     names = {
-        "key": options.check_name(event.key, "event", InvalidInput),
+        "key": options.check_name(event.key, "pushed event", InvalidInput),
         "scope": (
             ""
             if event.scope is None
