@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from orchestrator.conditions import EventCondition, ParentCondition, SleepCondition
 from orchestrator.context import Context
+from orchestrator.dependencies import Depends
 from orchestrator.durable.context import DurableContext
 from orchestrator.durable.tasks import durable_task
 from orchestrator.exceptions import (
@@ -34,6 +35,7 @@ __all__ = [
     "UNCHANGED",
     "BulkIdempotencyCollision",
     "Context",
+    "Depends",
     "DurableContext",
     "EventCondition",
     "Eviction",

@@ -15,6 +15,7 @@ from orchestrator.codecs import ANYTHING, Codec, codec_for
 from orchestrator.codecs.base import hints
 from orchestrator.conditions import Condition, ParentCondition, check_condition
 from orchestrator.conf import settings
+from orchestrator.dependencies import injected
 from orchestrator.exceptions import InvalidDefinition
 from orchestrator.policies import Retry
 from orchestrator.serialization import Misfit, dumps, invalid, loads
@@ -56,7 +57,7 @@ class TaskDefinition(Generic[Input, Output]):
         slot_cost: int = 1,
         isolated: bool = False,
     ) -> None:
-        self.function = check_function(function)
+        self.function = injected(check_function(function))
         self.name = options.check_name(
             function.__name__ if name is None else name, "task"
         )

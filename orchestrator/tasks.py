@@ -27,6 +27,7 @@ from orchestrator.codecs.arguments import Arguments, arguments_codec
 from orchestrator.conditions import Condition
 from orchestrator.context import Context
 from orchestrator.definitions import TaskDefinition, check_function
+from orchestrator.dependencies import injected
 from orchestrator.exceptions import InvalidInput
 from orchestrator.options import check_flag, check_name
 from orchestrator.policies import Idempotency, Retry
@@ -160,7 +161,7 @@ class StandaloneTask(TaskTarget[P, R]):
         slot_cost: int = 1,
         isolated: bool = False,
     ) -> None:
-        self.function = check_function(function)
+        self.function = function = injected(check_function(function))
         self.takes_context = check_flag("takes_context", takes_context)
         self.is_async = inspect.iscoroutinefunction(function)
         self.name = check_name(function.__name__ if name is None else name, "task")

@@ -184,7 +184,7 @@ class WorkflowDefinition(Handlers[Input], Durables[Input], WorkflowTarget[Input]
             input_codec=self.input_codec,
             **options,
         )
-        check_takes_context(function)
+        check_takes_context(task.function)
         self.add(task)
         return task
 

@@ -23,6 +23,7 @@ from orchestrator.codecs import codec_for
 from orchestrator.conditions import Condition
 from orchestrator.context import Context
 from orchestrator.definitions import check_function
+from orchestrator.dependencies import injected
 from orchestrator.durable.context import DurableContext
 from orchestrator.durable.declare import Coroutines, DurableTask
 from orchestrator.options import check_name
@@ -142,7 +143,7 @@ class StandaloneDurable(DurableTarget[Input, Output]):
         idempotency: Idempotency | None = None,
         **options: Any,
     ) -> None:
-        self.function = check_function(function)
+        self.function = function = injected(check_function(function))
         self.name = check_name(function.__name__ if name is None else name, "task")
         text = (inspect.getdoc(function) or "").partition("\n")[0]
         definition: WorkflowDefinition[Input] = WorkflowDefinition(
