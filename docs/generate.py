@@ -32,7 +32,7 @@ MEANING = {
         "CANCELLED": "no task failed, at least one was cancelled",
     },
     "task-run": {
-        "PENDING": "waits for its parents (`Wait`)",
+        "PENDING": "waits for its parents or its conditions (`Wait`)",
         "SCHEDULED": "its caller asked for a later time (`DelayedItem`)",
         "QUEUED": "ready to be claimed (`QueueItem`)",
         "RUNNING": "held by a worker (`Lease`)",
@@ -41,7 +41,7 @@ MEANING = {
         "COMPLETED": "the function returned",
         "FAILED": "the last attempt failed, or its workers died too often",
         "CANCELLED": "an operator, a timeout of waiting, or a parent ended it",
-        "SKIPPED": "a condition left it out; nothing makes one yet",
+        "SKIPPED": "all its parents were skipped, or a condition left it out",
     },
     "worker": {
         "ACTIVE": "claims and executes",
