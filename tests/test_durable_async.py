@@ -46,11 +46,14 @@ def test_an_async_function_does_what_a_sync_one_does() -> None:
         await Group.objects.acreate(name=f"charge {number}")
         return number
 
+    def larger(a: int, b: int) -> int:
+        return max(a, b)
+
     @durable_task
     async def order(ctx: DurableContext[None]) -> list[Any]:
         began = await ctx.anow()
         first = await ctx.astep(charge, 5)
-        second = await ctx.astep(max, 1, 2, name="max")
+        second = await ctx.astep(larger, 1, 2, name="max")
         await ctx.asleep(DAY)
         result = await ctx.await_for(EventCondition("paid"))
         output = await ctx.arun(triple, 3)
@@ -141,11 +144,15 @@ def test_branches_are_replayed_in_their_recorded_order() -> None:
         entry.name for entry in JournalEntry.objects.filter(kind="STEP").order_by("id")
     ]
     assert len(names) == 6
-    before = list(JournalEntry.objects.values_list("position", "asked").order_by("position"))
+    before = list(
+        JournalEntry.objects.values_list("position", "asked").order_by("position")
+    )
     handle.retry(tasks="all")
     drain()
     assert handle.result() == ["c", "a", "b"]
-    after = list(JournalEntry.objects.values_list("position", "asked").order_by("position"))
+    after = list(
+        JournalEntry.objects.values_list("position", "asked").order_by("position")
+    )
     assert before == after
 
 
@@ -230,9 +237,7 @@ def test_the_first_of_two_branches_can_end_the_function() -> None:
             asyncio.create_task(ctx.await_for_event("a")),
             asyncio.create_task(ctx.await_for_event("b")),
         ]
-        done, pending = await asyncio.wait(
-            waits, return_when=asyncio.FIRST_COMPLETED
-        )
+        done, pending = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         for one in pending:
             one.cancel()
         return [one.result() for one in done]

@@ -65,12 +65,17 @@ class DurableContext(Running, Context[Input_co]):
 
     # Steps.
 
+    @overload
     def step(
-        self,
-        function: Callable[P, T],
-        *args: P.args,
-        **kwargs: P.kwargs,
-    ) -> T:
+        self, function: Callable[..., T], /, *args: Any, name: str, **kwargs: Any
+    ) -> T: ...
+
+    @overload
+    def step(
+        self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T: ...
+
+    def step(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Call `function` once: its writes and its record commit in one transaction.
 
         What it returns has to fit into JSON and comes back from there, the first time,
@@ -78,27 +83,42 @@ class DurableContext(Running, Context[Input_co]):
         call it again. `name=` says what it is called in the journal.
         """
         self._refuse_async("step")
-        name, ask, call = self._step(function, args, dict(kwargs))
+        name, ask, call = self._step(function, args, kwargs)
         recorded = self.positions.entries([ask])
         entry = recorded[0] if recorded else self.keeper.step(ask, call, _nobody)
         self.positions.learn([entry])
-        value: T = outcomes.decode_step(function, name, entry.output)
-        return value
+        return outcomes.decode_step(function, name, entry.output)
+
+    @overload
+    async def astep(
+        self,
+        function: Callable[..., Coroutine[Any, Any, T]],
+        /,
+        *args: Any,
+        name: str,
+        **kwargs: Any,
+    ) -> T: ...
 
     @overload
     async def astep(
         self,
         function: Callable[P, Coroutine[Any, Any, T]],
+        /,
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T: ...
 
     @overload
     async def astep(
-        self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+        self, function: Callable[..., T], /, *args: Any, name: str, **kwargs: Any
     ) -> T: ...
 
-    async def astep(self, function: Any, *args: Any, **kwargs: Any) -> Any:
+    @overload
+    async def astep(
+        self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T: ...
+
+    async def astep(self, function: Any, /, *args: Any, **kwargs: Any) -> Any:
         """`step` for async functions; `function` may be sync or async.
 
         It is called in a thread of its own, where an async function's use of the ORM

@@ -47,6 +47,7 @@ def resume(session: Session, limit: int = BATCH) -> int:
     A durable transaction. Runs that are locked elsewhere are left for the next time.
     """
     steps = statements("resume")
+    failpoints.hit("resume.before")
     with session.transaction():
         rows = session.fetch(steps["pick"], {"limit": limit})
         if not rows:
@@ -55,7 +56,6 @@ def resume(session: Session, limit: int = BATCH) -> int:
         due = [Due(*row) for row in session.fetch(steps["take"], params)]
         if not due:
             return 0
-        failpoints.hit("resume.before")
         touched = _children(session, due) | _waits(session, due)
         still_open = waits.open_among(session, touched)
         over = {task_run for task_run, group in touched - still_open}
