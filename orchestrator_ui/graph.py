@@ -9,14 +9,19 @@ the layout depends on the version alone and is kept.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from graphlib import TopologicalSorter
 from itertools import pairwise
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from orchestrator.engine.shapes import TaskShape
 
 WIDTH, HEIGHT = 184, 44  # of a node
 GAP_X, GAP_Y = 48, 14
 MARGIN = 6
+GAP_APART = 16  # above and below the line that sets tasks apart
 SWEEPS = 8
 MAX_TASKS = 400  # beyond these a drawing tells nobody anything
 
@@ -51,6 +56,7 @@ class Layout:
     height: int
     nodes: tuple[Node, ...]
     edges: tuple[Edge, ...]
+    apart_y: int | None = None  # of the line above tasks that stand apart
 
 
 def order(parents: Parents) -> list[int]:
@@ -59,8 +65,43 @@ def order(parents: Parents) -> list[int]:
 
 
 @lru_cache(maxsize=512)
-def layout(parents: Parents) -> Layout:
-    """Lay out tasks, given the ordinals of the parents of each."""
+def layout(parents: Parents, apart: tuple[int, ...] = ()) -> Layout:
+    """Lay out tasks, given the ordinals of the parents of each.
+
+    Those `apart` have no lines: they stand below the others, under a line.
+    """
+    inside = [task for task in range(len(parents)) if task not in apart]
+    if not apart or not inside:
+        return _layered(parents)
+    place = {task: index for index, task in enumerate(inside)}
+    drawn = _layered(tuple(tuple(place[p] for p in parents[t]) for t in inside))
+    line = drawn.height - MARGIN + GAP_APART
+    nodes = [replace(node, key=inside[node.key]) for node in drawn.nodes]
+    nodes += [
+        Node(task, MARGIN + index * (WIDTH + GAP_X), line + GAP_APART)
+        for index, task in enumerate(apart)
+    ]
+    return Layout(
+        width=max(drawn.width, 2 * MARGIN + len(apart) * (WIDTH + GAP_X) - GAP_X),
+        height=line + GAP_APART + HEIGHT + MARGIN,
+        nodes=tuple(sorted(nodes, key=lambda node: node.key)),
+        edges=tuple(
+            replace(edge, parent=inside[edge.parent], child=inside[edge.child])
+            for edge in drawn.edges
+        ),
+        apart_y=line,
+    )
+
+
+def of_tasks(tasks: Sequence[TaskShape]) -> Layout:
+    """Lay out the tasks of a version; what handles its failure stands apart."""
+    return layout(
+        tuple(task.parents for task in tasks),
+        tuple(task.ordinal for task in tasks if task.handles),
+    )
+
+
+def _layered(parents: Parents) -> Layout:
     graph = _Layered(parents)
     graph.reduce_crossings()
     return graph.place()
@@ -157,7 +198,8 @@ class _Layered:
         columns = len(self.layers)
         return Layout(
             width=2 * MARGIN + columns * WIDTH + (columns - 1) * GAP_X,
-            height=max(node.y for node in nodes) + HEIGHT + MARGIN,
+            # A line may bend below all boxes.
+            height=_pixel(max(rows.values())) + HEIGHT + MARGIN,
             nodes=tuple(nodes),
             edges=tuple(edges),
         )

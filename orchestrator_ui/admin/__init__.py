@@ -19,13 +19,14 @@ from orchestrator.models import (
     Workflow,
     WorkflowVersion,
 )
+from orchestrator_ui.admin.audit import AuditEntryAdmin
 from orchestrator_ui.admin.bulk import BulkOperationAdmin
 from orchestrator_ui.admin.definitions import (
     TaskAdmin,
     WorkflowAdmin,
     WorkflowVersionAdmin,
 )
-from orchestrator_ui.admin.history import AttemptAdmin, AuditEntryAdmin, TaskRunAdmin
+from orchestrator_ui.admin.history import AttemptAdmin, TaskRunAdmin
 from orchestrator_ui.admin.queues import QueueAdmin
 from orchestrator_ui.admin.runs import RunAdmin
 from orchestrator_ui.admin.workers import WorkerAdmin

@@ -202,7 +202,7 @@ def drawing(shape: Shape | None) -> str:
     """The graph of a version as it is declared, without states."""
     if shape is None or not 1 < len(shape.tasks) <= graph.MAX_TASKS:
         return "–"
-    layout = graph.layout(tuple(task.parents for task in shape.tasks))
+    layout = graph.of_tasks(shape.tasks)
     nodes = [(node, shape.tasks[node.key]) for node in layout.nodes]
     return render_to_string(
         "orchestrator_ui/shape.html", {"layout": layout, "nodes": nodes}

@@ -166,6 +166,19 @@ class MetadataFilter(CriteriaFilter):
         return self.values.get("metadata", "")
 
 
+class ParentFilter(CriteriaFilter):
+    """Runs that a run or a task run has spawned; a link on its page sets it."""
+
+    title = _("spawned by")
+    parameter_names = ("parent",)
+
+    def has_output(self) -> bool:
+        return bool(self.values)
+
+    def links(self) -> list[tuple[str, Any]]:
+        return [(value, f"…{value[-8:]}") for value in self.values.values()]
+
+
 class TaskRunStatusFilter(admin.SimpleListFilter):
     """Task runs by what they are now."""
 

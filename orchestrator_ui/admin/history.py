@@ -1,4 +1,4 @@
-"""Task runs, attempts and the audit log: history by id, each linked to its run."""
+"""Task runs and attempts: history by id, each linked to its run."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ from django.utils.translation import gettext_lazy as _
 from orchestrator.models import Run, TaskRun
 from orchestrator_ui.admin import filters
 from orchestrator_ui.admin.keyset import KeysetAdmin
+from orchestrator_ui.admin.logs import LogMixin
 from orchestrator_ui.admin.runs import download
 from orchestrator_ui.views import definitions, page, payloads, places, search, words
 from orchestrator_ui.views.places import executions, with_places
 
 
-class TaskRunAdmin(KeysetAdmin):
+class TaskRunAdmin(LogMixin, KeysetAdmin):
     """The screens of task runs."""
 
     list_display: Any = (
@@ -55,6 +56,7 @@ class TaskRunAdmin(KeysetAdmin):
         "took_cell",
         "output_cell",
         "history_cell",
+        "log_cell",
     )
     payload_fields = ("output_cell",)
 
@@ -88,6 +90,11 @@ class TaskRunAdmin(KeysetAdmin):
                 "<uuid:task_run_id>/output/",
                 self.admin_site.admin_view(self.output_view),
                 name="orchestrator_taskrun_output",
+            ),
+            path(
+                "<uuid:task_run_id>/log/",
+                self.admin_site.admin_view(self.log_view),
+                name="orchestrator_taskrun_log",
             ),
             *super().get_urls(),
         ]
@@ -171,6 +178,14 @@ class TaskRunAdmin(KeysetAdmin):
         return render_to_string(
             "orchestrator_ui/attempts.html",
             {"rows": [(row, workers.get(row.worker_id, "")) for row in rows]},
+        )
+
+    @admin.display(description=_("Log"))
+    def log_cell(self, task_run: Any) -> str:
+        return format_html(
+            '<a href="{}">{}</a>',
+            reverse("admin:orchestrator_taskrun_log", args=(task_run.pk,)),
+            gettext("All that it logged"),
         )
 
     def _placed(self, task_run: Any) -> Any:
@@ -276,56 +291,6 @@ class AttemptAdmin(KeysetAdmin):
         if not error.get("traceback"):
             return ""
         return format_html('<pre class="orch-pre">{}</pre>', error["traceback"])
-
-
-class AuditEntryAdmin(KeysetAdmin):
-    """The screens of the audit log."""
-
-    list_display: Any = (
-        "created_cell",
-        "actor_cell",
-        "action",
-        "target_cell",
-        "reason",
-    )
-    list_display_links = ("created_cell",)
-    list_select_related = ("actor",)
-    list_filter: ClassVar[Any] = (filters.TimeFilter,)
-    fields: ClassVar[Any] = (
-        "created_at",
-        "actor_cell",
-        "action",
-        "target_cell",
-        "reason",
-        "data_cell",
-    )
-
-    @admin.display(description=_("When"))
-    def created_cell(self, entry: Any) -> str:
-        return words.moment(entry.created_at)
-
-    @admin.display(description=_("Who"))
-    def actor_cell(self, entry: Any) -> str:
-        return str(entry.actor) if entry.actor_id else gettext("code")
-
-    @admin.display(description=_("What"))
-    def target_cell(self, entry: Any) -> str:
-        screen = {"run": "run", "bulk operation": "bulkoperation"}.get(
-            entry.target_type
-        )
-        if screen is None:
-            return str(entry.target_repr)
-        return format_html(
-            '<a href="{}">{}</a>',
-            reverse(f"admin:orchestrator_{screen}_change", args=(entry.target_id,)),
-            entry.target_repr,
-        )
-
-    payload_fields = ("data_cell",)  # a filter may name metadata
-
-    @admin.display(description=_("Data"))
-    def data_cell(self, entry: Any) -> str:
-        return render_to_string("orchestrator_ui/json.html", {"value": entry.data})
 
 
 def clamped(text: str) -> str:

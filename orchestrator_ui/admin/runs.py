@@ -22,7 +22,16 @@ from orchestrator_ui.admin.keyset import KeysetAdmin, KeysetChangeList
 from orchestrator_ui.admin.live import LiveMixin
 from orchestrator_ui.admin.operate import OperateMixin
 from orchestrator_ui.feed.topics import Locale, NewerTopic, PageTopic, RowTopic, Topic
-from orchestrator_ui.views import cells, newer, page, payloads, rows, search, words
+from orchestrator_ui.views import (
+    cells,
+    newer,
+    page,
+    payloads,
+    records,
+    rows,
+    search,
+    words,
+)
 from orchestrator_ui.views.criteria import Criteria
 
 PAIRS = 3  # of metadata shown in a row
@@ -50,6 +59,7 @@ class RunAdmin(OperateMixin, LiveMixin, KeysetAdmin):
         filters.QueueFilter,
         filters.TimeFilter,
         filters.MetadataFilter,
+        filters.ParentFilter,
     )
     search_fields = ("id",)
     narrower = "?window=1h"
@@ -230,21 +240,19 @@ class RunAdmin(OperateMixin, LiveMixin, KeysetAdmin):
             "may_see_payloads": self.has_payload_permission(request),
             **(extra_context or {}),
         }
-        if context["may_see_payloads"]:
-            context |= self._payloads(shown)
+        context |= self._details(request, shown)
         return never_cached(
             TemplateResponse(request, "orchestrator_ui/run/page.html", context)
         )
 
     def outputs_view(self, request: HttpRequest, run_id: UUID) -> HttpResponse:
-        """The outputs alone, asked for when the feed says that there are other ones."""
-        if not self.has_payload_permission(request):
-            raise PermissionDenied
+        """Journal, log and outputs, asked for when the feed says there are others."""
         shown = self._visible(request, str(run_id)) and page.read(run_id)
         if not shown:
             raise Http404
+        context = self._details(request, shown)
         response = TemplateResponse(
-            request, "orchestrator_ui/run/outputs.html", self._payloads(shown)
+            request, "orchestrator_ui/run/outputs.html", context
         )
         return never_cached(response)
 
@@ -268,6 +276,15 @@ class RunAdmin(OperateMixin, LiveMixin, KeysetAdmin):
             raise PermissionDenied
         found = self.get_object(request, object_id)
         return found.pk if found else None
+
+    def _details(self, request: HttpRequest, shown: page.RunPage) -> dict[str, Any]:
+        """Journal, log and stream, and the payloads where the user may see them."""
+        may_see = self.has_payload_permission(request)
+        details: dict[str, Any] = {"may_see_payloads": may_see}
+        if shown.shape is not None:
+            task_runs = page.names(shown.run.pk, shown.shape)
+            details["records"] = records.read(task_runs, payloads=may_see)
+        return details | (self._payloads(shown) if may_see else {})
 
     def _payloads(self, shown: page.RunPage) -> dict[str, Any]:
         run = shown.run

@@ -13,7 +13,7 @@ from django.urls import NoReverseMatch, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from orchestrator_ui.views import words
+from orchestrator_ui.views import conditions, words
 
 register = template.Library()
 
@@ -23,6 +23,8 @@ register.filter("icon_path", words.icon_path)
 register.filter("tone", words.tone)
 register.filter("state_word", words.word)
 register.filter("grouped", words.grouped)
+register.filter("level_tone", words.level_tone)
+register.filter("condition_lines", conditions.lines)
 
 
 @register.simple_tag

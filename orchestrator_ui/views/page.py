@@ -20,10 +20,11 @@ from django.template.loader import render_to_string
 
 from orchestrator import ids
 from orchestrator.engine.shapes import Shape, TaskShape
-from orchestrator.models import Attempt, AuditEntry, OpenRun, Run, TaskRun
+from orchestrator.models import Attempt, AuditEntry, OpenRun, Progress, Run, TaskRun
 from orchestrator.states import AttemptOutcome, TaskRunStatus
 from orchestrator_ui import graph
-from orchestrator_ui.views import definitions, places
+from orchestrator_ui.views import conditions, definitions, places, records, tree
+from orchestrator_ui.views.conditions import Waitings
 from orchestrator_ui.views.coverage import Coverage, Gap
 from orchestrator_ui.views.places import (
     Place,
@@ -65,6 +66,8 @@ class TaskView:
     holder: str
     attempts: tuple[AttemptView, ...]
     gap: Gap
+    waiting: Waitings | None = None
+    progress: Progress | None = None
 
     @property
     def status(self) -> str:
@@ -108,6 +111,9 @@ class RunPage:
     audit: Sequence[AuditEntry]
     started_at: datetime | None = None
     gaps: tuple[TaskView, ...] = field(default=())
+    parent: tree.Parent | None = None
+    children: tree.Children | None = None
+    records: str = ""  # differs once there is more of journal, log or stream
 
     @property
     def is_open(self) -> bool:
@@ -126,7 +132,7 @@ class RunPage:
         """The drawing; None for a single task or too many."""
         if self.shape is None or not 1 < len(self.shape.tasks) <= graph.MAX_TASKS:
             return None
-        return graph.layout(tuple(task.parents for task in self.shape.tasks))
+        return graph.of_tasks(self.shape.tasks)
 
     @property
     def nodes(self) -> list[tuple[graph.Node, TaskView]]:
@@ -172,6 +178,11 @@ def read(run_id: UUID) -> RunPage | None:
         or getattr(run, "opened_at", None)
         or min(claims, default=None),
         gaps=tuple(task for task in tasks if task.gap),
+        parent=tree.parent_of(run),
+        children=tree.children_of(run_id, task_run_keys(run_id, shape))
+        if shape
+        else None,
+        records=records.signature(names(run_id, shape)) if shape else "",
     )
 
 
@@ -184,7 +195,7 @@ def fragments(run_id: UUID) -> dict[str, str]:
         f"run-{name}": render_to_string(
             f"orchestrator_ui/run/{name}.html", {"page": page, "run": page.run}
         )
-        for name in ("header", "notices", "graph", "audit", "outputs_signal")
+        for name in ("header", "notices", "graph", "tree", "audit", "outputs_signal")
     }
     for task in page.listed:
         parts[task.target] = render_to_string(
@@ -206,6 +217,11 @@ def task_run_keys(run_id: UUID, shape: Shape) -> list[UUID]:
     return [ids.task_run_id(run_id, task.ordinal) for task in shape.tasks]
 
 
+def names(run_id: UUID, shape: Shape) -> dict[UUID, str]:
+    """The names of a run's tasks, by the ids of its task runs."""
+    return {ids.task_run_id(run_id, task.ordinal): task.name for task in shape.tasks}
+
+
 def _tasks(run: Run, shape: Shape) -> tuple[TaskView, ...]:
     keys = task_run_keys(run.pk, shape)
     rows = with_places(TaskRun.objects.filter(pk__in=keys).order_by())
@@ -216,6 +232,9 @@ def _tasks(run: Run, shape: Shape) -> tuple[TaskView, ...]:
     holders = definitions.worker_names(Place.of(t).holder_id for t in shown)
     queues = definitions.queue_names({t.queue_id for t in found.values()})
     waiting = [t for t in found.values() if t.status == TaskRunStatus.QUEUED]
+    open_keys = [t.pk for t in found.values() if t.outcome_status is None]
+    waits = conditions.waitings(open_keys) if open_keys else {}
+    progress = Progress.objects.in_bulk(open_keys) if open_keys else {}
     coverage = Coverage.read() if run.outcome_status is None else None
     views = []
     for ordinal in ordinals:
@@ -234,6 +253,8 @@ def _tasks(run: Run, shape: Shape) -> tuple[TaskView, ...]:
                 gap=coverage.gap(task.id, queue)
                 if coverage and task_run in waiting
                 else "",
+                waiting=waits.get(task_run.pk) if task_run else None,
+                progress=progress.get(task_run.pk) if task_run else None,
             )
         )
     return tuple(views)

@@ -86,6 +86,11 @@ def grouped(number: int) -> str:
     return f"{number:,}"
 
 
+def level_tone(level: str) -> str:
+    """The tone of a log level."""
+    return {"ERROR": "bad", "CRITICAL": "bad", "WARNING": "wait"}.get(level, "quiet")
+
+
 def moment(value: datetime | None) -> str:
     """A time of day, with its date unless that is today's; the title is exact."""
     if value is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from itertools import combinations
 
@@ -44,6 +45,31 @@ def test_boxes_never_overlap_and_are_inside_the_drawing(parents: Parents) -> Non
         apart_x = abs(one.x - other.x) >= WIDTH
         apart_y = abs(one.y - other.y) >= HEIGHT
         assert apart_x or apart_y
+
+
+@given(graphs())
+def test_lines_are_inside_the_drawing_where_they_bend(parents: Parents) -> None:
+    drawn = layout(parents)
+    for edge in drawn.edges:
+        numbers = [float(n) for n in re.findall(r"[\d.]+", edge.path)]
+        assert max(numbers) <= max(drawn.width, drawn.height)
+        for y in re.findall(r"[MC ][\d.]+ ([\d.]+)", edge.path):
+            assert 0 <= float(y) <= drawn.height
+
+
+@given(graphs())
+def test_what_stands_apart_is_below_all_others(parents: Parents) -> None:
+    handler = len(parents)
+    drawn = layout((*parents, ()), (handler,))
+    assert drawn.apart_y is not None
+    *others, apart = drawn.nodes
+    assert apart.key == handler
+    assert all(node.y + HEIGHT < drawn.apart_y < apart.y for node in others)
+    assert apart.y + HEIGHT <= drawn.height
+    assert apart.x + WIDTH <= drawn.width
+    plain = layout(parents)
+    assert tuple(others) == plain.nodes
+    assert drawn.edges == plain.edges
 
 
 @given(graphs())

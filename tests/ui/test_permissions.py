@@ -109,7 +109,10 @@ def addresses(rows: dict[str, Any]) -> Iterator[Address]:
     run, view = rows["run"], frozenset({"view_run"})
     payload = frozenset({"view_run", "view_payload"})
     yield Address("orchestrator_run_live", view)
-    yield Address("orchestrator_run_outputs", payload, (run.pk,))
+    yield Address("orchestrator_run_outputs", view, (run.pk,))
+    yield Address(
+        "orchestrator_taskrun_log", frozenset({"view_taskrun"}), (rows["taskrun"].pk,)
+    )
     yield Address("orchestrator_run_payload", payload, (run.pk, "input"))
     yield Address(
         "orchestrator_taskrun_output",

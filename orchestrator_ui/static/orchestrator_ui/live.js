@@ -44,7 +44,7 @@
             return;
         }
         seen.set(old.id, html);
-        if (old.id === "run-outputs_signal") setTimeout(askForOutputs, 0);
+        if (old.id === "run-outputs_signal") askForOutputs();
         for (const details of old.querySelectorAll("details[id]")) {
             const same = event.detail.fragment.getElementById(details.id);
             if (same) same.open = details.open;
@@ -66,7 +66,14 @@
 
     // Outputs are asked for by the person who looks, never sent to everybody.
 
+    let asking = null; // at most once a second, however fast a task talks
+
     function askForOutputs() {
+        if (asking === null) asking = setTimeout(askNow, 1000);
+    }
+
+    function askNow() {
+        asking = null;
         const region = document.getElementById("run-outputs");
         const signal = document.getElementById("run-outputs_signal");
         if (region && signal) {
