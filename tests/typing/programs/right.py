@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, TypedDict, assert_type
 
-from orchestrator import Context, Retry, RunHandle, task, workflow
+from orchestrator import (
+    Context,
+    DurableContext,
+    Eviction,
+    Retry,
+    RunHandle,
+    SleepCondition,
+    durable_task,
+    task,
+    workflow,
+)
+from orchestrator.calls import Call
 from orchestrator.definitions import TaskDefinition
 from orchestrator.tasks import StandaloneTask
 from orchestrator.testing import make_context
@@ -130,3 +141,50 @@ def tests() -> None:
 
 
 kept: StandaloneTask[..., int] = add
+
+
+# Children and durable tasks.
+
+
+@index.durable_task(parents=[parse], eviction=Eviction(timedelta(minutes=1)))
+def publish(ctx: DurableContext[Shelf]) -> int:
+    assert_type(ctx.input, Shelf)
+    assert_type(ctx.output(parse), Report)
+    assert_type(ctx.step(add.call, 1, y=2), int)
+    assert_type(ctx.step(add.call, 1, name="plus"), int)
+    assert_type(ctx.now(), datetime)
+    assert_type(ctx.run(add, 1), int)
+    assert_type(ctx.run(add.bind(1, 2)), int)
+    assert_type(ctx.run(index, Shelf("a")), dict[str, Any])
+    assert_type(ctx.run(empty), dict[str, Any])
+    assert_type(ctx.run(order, Shelf("a"), key="o"), Report)
+    assert_type(ctx.run_many([send.bind("a"), send.bind("b")]), list[Report])
+    assert_type(ctx.spawn(order, Shelf("a")), RunHandle[Report])
+    assert_type(ctx.spawn_many([send.bind("a")], keys=["a"]), list[RunHandle[Report]])
+    first: str = ctx.wait_for(SleepCondition(timedelta(1))).first
+    return len(first)
+
+
+@durable_task(input=Shelf, retries=3)
+async def order(ctx: DurableContext[Shelf]) -> Report:
+    async def note(word: str) -> bytes:
+        return word.encode()
+
+    await ctx.asleep(timedelta(days=14))
+    assert_type(await ctx.astep(note, "a"), bytes)
+    assert_type(await ctx.astep(add.call, 1, name="plus"), int)
+    assert_type(await ctx.arun(send, "a"), Report)
+    assert_type(await ctx.arun_many([add.bind(1)]), list[int])
+    return Report(1)
+
+
+@durable_task
+def tidy(ctx: DurableContext[None]) -> None:
+    ctx.sleep(timedelta(1))
+
+
+assert_type(order.enqueue(Shelf("a")), RunHandle[Report])
+assert_type(order.using(priority=3).bind(Shelf("a")), Call[Report])
+assert_type(tidy.enqueue(), RunHandle[None])
+assert_type(make_context(order, Shelf("a"), answers=[1]), DurableContext[Shelf])
+assert_type(make_context(publish, Shelf("a")), DurableContext[Shelf])

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator import Context, Retry, task, workflow
+from orchestrator import Context, DurableContext, Retry, durable_task, task, workflow
 
 
 @dataclass(frozen=True)
@@ -110,3 +110,21 @@ async def standalone() -> None:
     tell.enqueue(None, "word")  # E: call-arg
     add.enqueue_many([add.bind(1), send.bind("a")])  # E: list-item
     add.using(tenant=3).enqueue(1)  # E: arg-type
+
+
+# Children and durable tasks.
+
+
+@durable_task(input=Shelf)
+def order(ctx: DurableContext[Shelf]) -> int:
+    ctx.run(order, "a")  # E: misc
+    ctx.run(add, "a")  # E: arg-type
+    ctx.step(len, 3)  # E: call-overload
+    word: str = ctx.run(order, Shelf("a"))  # E: assignment
+    ctx.spawn(index, "a")  # E: misc
+    ctx.sleep(3)  # E: arg-type
+    return len(word)
+
+
+order.enqueue("a")  # E: arg-type
+order.enqueue()  # E: call-arg
