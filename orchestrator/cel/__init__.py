@@ -11,7 +11,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 from orchestrator.cel.interpreter import MACROS, TYPES, engine, from_cel, to_cel
@@ -32,6 +32,18 @@ MAX_NODES = 8_000  # of the syntax tree, where `a == 1` has some twenty
 MAX_DEPTH = 160  # of the syntax tree, where a pair of parentheses has nine
 MAX_MACROS = 2  # nested in each other, such as exists() in all()
 MAX_LIST = 64  # items of a literal
+
+
+class Prepared:
+    """A value for many evaluations: it is made ready for the interpreter once."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    @cached_property
+    def ready(self) -> Any:
+        """As the interpreter takes it."""
+        return to_cel(self.value)
 
 
 @dataclass(frozen=True)
@@ -65,14 +77,19 @@ def check(source: object, known: frozenset[str], *, what: str) -> str:
 
 
 def evaluate(source: str, values: Mapping[str, Any]) -> Any:
-    """The value of an expression, as JSON's own types; `values` by name likewise.
+    """The value of an expression, as JSON's own types; `values` by name likewise,
+    or Prepared.
 
     Raises InvalidExpression, and ExpressionFailed where it cannot be evaluated: a key
     that is absent, types that do not go together, too many steps.
     """
     program = compile(source)
     try:
-        given = {name: to_cel(values[name]) for name in program.names if name in values}
+        given = {
+            name: value.ready if isinstance(value, Prepared) else to_cel(value)
+            for name, value in values.items()
+            if name in program.names
+        }
         return from_cel(program.run(given))
     except ExpressionFailed as error:
         raise ExpressionFailed(f"{source!r}: {error}") from None

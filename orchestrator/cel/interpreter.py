@@ -41,7 +41,9 @@ def to_cel(value: Any) -> Any:
         return types.MapType({types.StringType(k): to_cel(v) for k, v in items})
     if isinstance(value, list | tuple):
         return types.ListType([to_cel(item) for item in value])
-    return None if value is None else types.StringType(value)
+    if value is None:
+        return None
+    raise TypeError(f"{type(value).__name__} is no JSON")
 
 
 def from_cel(value: Any) -> Any:

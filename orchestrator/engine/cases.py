@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +15,8 @@ from orchestrator.engine.decide import Decision, Key, Situation, decide, handle,
 from orchestrator.engine.outputs import ParentOutput
 from orchestrator.engine.sessions import Row, Session, array, statements, uuids
 from orchestrator.engine.shapes import Shape, TaskShape
+
+PATIENCE = 1.0  # seconds after which no further expressions are evaluated
 
 START = "start"  # the slot of the time before which a run is not to start
 
@@ -84,8 +87,23 @@ def _note(case: Case, row: Row) -> None:
             case.started = case.started or slot == START
 
 
-def decisions(session: Session, cases: Sequence[Case]) -> list[Decision]:
-    """What is to be done with each of them."""
+def decisions(session: Session, cases: Sequence[Case]) -> list[tuple[Case, Decision]]:
+    """What is to be done with each of them; those beyond a second are left out.
+
+    Where outputs or inputs are asked for, so many are read at once as fit into memory.
+    """
+    until = time.monotonic() + PATIENCE
+    size = facts.MOST if any(_asks(case) for case in cases) else len(cases)
+    found: list[tuple[Case, Decision]] = []
+    for start in range(0, len(cases), max(1, size)):
+        some = cases[start : start + size]
+        found += zip(some, _decisions(session, some), strict=True)
+        if time.monotonic() > until:
+            break
+    return found
+
+
+def _decisions(session: Session, cases: Sequence[Case]) -> list[Decision]:
     parents = _parents(session, cases)
     known = facts.of_runs(session, {c.run_id for c in cases if facts.wants(_asks(c))})
     handlers = {case.run_id for case in cases if case.task.handles}
@@ -144,7 +162,9 @@ def _of_parents(case: Case) -> list[ParentCondition]:
 
 
 def _asks(case: Case) -> list[str]:
-    return [leaf.expression for leaf in _of_parents(case)]
+    """The expressions that are to be evaluated."""
+    found = [leaf.expression for leaf in _of_parents(case)]
+    return [expression for expression in found if expression != "true"]
 
 
 _known: dict[tuple[int, int], dict[str, Any]] = {}

@@ -12,6 +12,8 @@ from orchestrator.serialization import loads
 
 OF_A_RUN = frozenset({"input", "metadata", "tenant", "workflow"})
 
+MOST = 100  # runs to have the facts of at once: an input may be as large as 1 MiB
+
 Facts = dict[str, Any]
 
 
@@ -45,10 +47,11 @@ def of_runs(session: Session, run_ids: Collection[UUID]) -> dict[UUID, Facts]:
 
 
 def of_event(session: Session, event_id: UUID) -> Facts:
-    """`key` and `payload` of an event; none where it has been dropped."""
+    """`key` and `payload` of an event, prepared; none where it has been dropped."""
     rows = session.fetch(statements("facts")["event"], {"event_id": event_id})
     return {name: value for row in rows for name, value in _event(*row)}
 
 
 def _event(key: str, payload: str | None) -> list[tuple[str, Any]]:
-    return [("key", key), ("payload", None if payload is None else loads(payload))]
+    value = None if payload is None else loads(payload)
+    return [("key", key), ("payload", cel.Prepared(value))]

@@ -41,7 +41,7 @@ def judge(session: Session, limit: int = BATCH) -> int:
         if found is None:
             return 0
         waiting, stray = found
-        decided = list(zip(waiting, cases.decisions(session, waiting), strict=True))
+        decided = cases.decisions(session, waiting)
         _hold(session, [d for d in decided if d[0].fresh and _stays(d)])
         seen = [case for case, decision in decided if _is_seen(case, decision)]
         marked = [*stray, *(key for case in seen for key in case.unjudged)]

@@ -21,6 +21,7 @@ from orchestrator.states import ConditionKind
 BATCH = 500  # conditions
 PAGE = 50  # events that an expression is evaluated for, a statement
 MOST = 10_000  # events that it is evaluated for at all
+PATIENCE = 1.0  # seconds after which no further conditions are taken up
 LAG = 60_000  # milliseconds by which clocks may differ that ids take their time from
 
 
@@ -56,7 +57,10 @@ def look_back(session: Session, limit: int = BATCH) -> int:
         taken = [Unchecked(*r) for r in session.fetch(steps["take"], {"limit": limit})]
         if not taken:
             return 0
-        found = _ended(session, taken) + _events(session, taken)
+        found = _ended(session, taken)
+        met, looked = _events(session, taken)
+        found += met
+        taken = [one for one in taken if one.id in looked]
         params = {
             "condition_ids": array(one.id for one in taken),
             "satisfied": array(one.condition_id for one in found),
@@ -76,7 +80,14 @@ def _ended(session: Session, taken: Sequence[Unchecked]) -> list[Found]:
     return [Found(condition_id, None, at) for condition_id, at in rows]
 
 
-def _events(session: Session, taken: Sequence[Unchecked]) -> list[Found]:
+def _events(
+    session: Session, taken: Sequence[Unchecked]
+) -> tuple[list[Found], set[int]]:
+    """What events satisfied, and which conditions are looked back for with that.
+
+    After a second, expressions are left for the next time.
+    """
+    until = time.monotonic() + PATIENCE
     open_ones = [
         one
         for one in taken
@@ -89,19 +100,26 @@ def _events(session: Session, taken: Sequence[Unchecked]) -> list[Found]:
         rows = session.fetch(statements("look_back")["oldest"], params)
         found = [Found(*row) for row in rows]
     asking = [o for o in open_ones if o.expression != "true" or o.lookback]
-    reading = {one.run_id for one in asking if facts.wants([one.expression])}
-    runs = facts.of_runs(session, reading)
-    for one in asking:
-        values = {"run_id": str(one.run_id), **runs.get(one.run_id, {})}
-        first = _first(session, one, values)
-        if first is not None:
-            found.append(first)
-    return found
+    looked = {one.id for one in taken}.difference(one.id for one in asking)
+    for number in range(0, len(asking), facts.MOST):
+        some = asking[number : number + facts.MOST]
+        runs = facts.of_runs(
+            session, {one.run_id for one in some if facts.wants([one.expression])}
+        )
+        for one in some:
+            own = {"run_id": str(one.run_id), **runs.get(one.run_id, {})}
+            first = _first(session, one, own)
+            found += [] if first is None else [first]
+            looked.add(one.id)
+            if time.monotonic() > until:
+                return found, looked
+    return found, looked
 
 
 def _first(session: Session, one: Unchecked, values: facts.Facts) -> Found | None:
     """The event that satisfies a condition, of those that came before."""
     step = statements("look_back")["backward" if one.lookback else "forward"]
+    values = {name: cel.Prepared(value) for name, value in values.items()}
     params: dict[str, Any] = {
         "condition_id": one.id,
         "low": _low([one]),

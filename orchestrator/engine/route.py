@@ -7,13 +7,13 @@ counts for, and the first event for a condition satisfies it.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
 from orchestrator import cel
 from orchestrator.engine import facts
-from orchestrator.engine.sessions import Session, array, statements, uuids
+from orchestrator.engine.sessions import Row, Session, array, statements, uuids
 
 BATCH = 1_000  # events
 CROWD = 1_000  # conditions of one event that are satisfied beside other events
@@ -46,12 +46,13 @@ def route(session: Session, limit: int = BATCH) -> int:
         if matched > satisfied or (crowded[:1] == [0] and matched >= PAGE):
             return int(satisfied)  # there is more of it, or it is held elsewhere
         asking = [key for key in awaited if weights[key][1] or key in _heavy(weights)]
-        done, held = _ask(session, asking)
-        satisfied += held
+        done, met = _ask(session, asking)
+        satisfied += met
         unasked = set(asking).difference(done)
         finished = [key for key in some if key not in unasked]
         session.send(steps["done"], {"event_ids": uuids(finished)})
-        return len(finished) + int(satisfied)
+        # An event that is asked about page by page is worked on, too.
+        return len(finished) + int(satisfied) + len(unasked & _progress.keys())
 
 
 def _heavy(weights: dict[UUID, Any]) -> set[UUID]:
@@ -62,44 +63,63 @@ def _heavy(weights: dict[UUID, Any]) -> set[UUID]:
 def _ask(session: Session, events: Sequence[UUID]) -> tuple[list[UUID], int]:
     """Evaluate the expressions that wait for these events, one event after the other.
 
-    Returns the events that are through, and how many conditions they satisfied.
+    Returns the events that are through, and how many conditions they satisfied. Ends
+    after a second: this process remembers how far it came with an event, and another
+    one would begin anew.
     """
-    steps = statements("route")
-    began = time.monotonic()
+    until = time.monotonic() + PATIENCE
     through: list[UUID] = []
     satisfied = 0
     for event_id in events:
-        wanted = _holding(session, event_id)
-        if wanted:
-            params = {"condition_ids": array(wanted), "event_id": event_id}
-            satisfied += len(session.fetch(steps["satisfy"], params))
-            if session.fetch(steps["left"], params)[0][0]:
-                break
+        values = facts.of_event(session, event_id)
+        finished = False
+        while not finished:
+            after = _progress.pop(event_id, 0)
+            rows = _asking(session, event_id, after)
+            finished = len(rows) < PAGE
+            found = _holding(session, rows, values)
+            if found:
+                done, left = _satisfy(session, event_id, found)
+                satisfied += done
+                if left:
+                    return through, satisfied
+            if not finished:
+                _progress[event_id] = rows[-1][0]
+                if time.monotonic() > until:
+                    return through, satisfied
         through.append(event_id)
-        if time.monotonic() - began > PATIENCE:
+        if time.monotonic() > until:
             break
     return through, satisfied
 
 
-def _holding(session: Session, event_id: UUID) -> list[int]:
+_progress: dict[UUID, int] = {}  # by event, the last condition that was asked
+
+
+def _asking(session: Session, event_id: UUID, after: int) -> Sequence[Row]:
+    params = {"event_id": event_id, "after": after, "limit": PAGE}
+    return session.fetch(statements("route")["asking"], params)
+
+
+def _holding(
+    session: Session, rows: Sequence[Row], event: Mapping[str, Any]
+) -> list[int]:
     """The conditions whose expression is true of an event."""
-    ask = statements("route")["asking"]
     found: list[int] = []
-    values: dict[str, Any] | None = None
-    after = 0
-    while True:
-        params = {"event_id": event_id, "after": after, "limit": PAGE}
-        rows = session.fetch(ask, params)
-        if not rows:
-            return found
-        if values is None:
-            values = facts.of_event(session, event_id)
-        runs: dict[UUID, facts.Facts] = {}
-        reading = {run_id for _, run_id, text in rows if facts.wants([text])}
-        if reading:
-            runs = facts.of_runs(session, reading)
-        for condition_id, run_id, expression in rows:
+    for start in range(0, len(rows), facts.MOST):
+        some = rows[start : start + facts.MOST]
+        reading = {run_id for _, run_id, text in some if facts.wants([text])}
+        runs = facts.of_runs(session, reading)
+        for condition_id, run_id, expression in some:
             own = runs.get(run_id, {"run_id": str(run_id)})
-            if cel.holds(expression, {**own, **values}):
+            if cel.holds(expression, {**own, **event}):
                 found.append(condition_id)
-        after = rows[-1][0]
+    return found
+
+
+def _satisfy(session: Session, event_id: UUID, found: list[int]) -> tuple[int, bool]:
+    """How many are satisfied now, and whether some are held elsewhere."""
+    steps = statements("route")
+    params = {"condition_ids": array(found), "event_id": event_id}
+    done = len(session.fetch(steps["satisfy"], params))
+    return done, bool(session.fetch(steps["left"], params)[0][0])

@@ -11,6 +11,7 @@ from orchestrator.conditions import (
     EventCondition,
     ParentCondition,
 )
+from orchestrator.engine import cases, facts
 from orchestrator.engine.cancel import cancel
 from orchestrator.engine.judge import judge
 from orchestrator.engine.ripen import ripen
@@ -157,6 +158,16 @@ def test_a_batch_is_decided_together(lab: Lab) -> None:
             "skip": "SKIPPED",
             "cancel": "CANCELLED",
         }
+
+
+def test_expressions_are_evaluated_for_a_second_at_a_time(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cases, "PATIENCE", -1.0)
+    monkeypatch.setattr(facts, "MOST", 2)
+    lab.enqueue(lab.shape("w", "p", task("a", "p", skip_if=YES.to_dict())), 5)
+    lab.main.complete(*lab.main.claim(), output=1)
+    assert [judge(lab.session) for _ in range(4)] == [2, 2, 1, 0]
 
 
 def test_a_limit_is_kept(lab: Lab) -> None:

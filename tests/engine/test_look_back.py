@@ -144,6 +144,14 @@ def test_a_limit_is_kept(lab: Lab) -> None:
     assert [look_back(lab.session, limit=3) for _ in range(4)] == [3, 3, 1, 0]
 
 
+def test_expressions_are_evaluated_for_a_second_at_a_time(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PATIENCE", -1.0)
+    registered(lab, EventCondition("go", "payload == null"), 3)
+    assert [look_back(lab.session) for _ in range(4)] == [1, 1, 1, 0]
+
+
 def test_children_that_have_ended_already_are_found(lab: Lab) -> None:
     ended, running = lab.enqueue(lab.shape("child"), 2)
     lab.main.complete(lab.main.claim_one())

@@ -156,6 +156,31 @@ def test_a_crowd_is_satisfied_a_part_at_a_time_and_keeps_its_event(
     assert lab.count("event_item") == 0
 
 
+def test_expressions_are_evaluated_for_a_second_at_a_time(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is asked once, by a process that does not die meanwhile."""
+    monkeypatch.setattr(module, "PATIENCE", -1.0)
+    monkeypatch.setattr(module, "PAGE", 3)
+    asked: list[str] = []
+    holds = cel.holds
+
+    def counted(source: str, values: Any) -> bool:
+        asked.append(source)
+        return holds(source, values)
+
+    monkeypatch.setattr(cel, "holds", counted)
+    waiting(lab, EventCondition("go", "payload.n == 1"), 5, name="no")
+    [run_id] = waiting(lab, EventCondition("go", "payload.n == 2"), name="yes")
+    waiting(lab, EventCondition("go", "payload.n == 3"), 4, name="neither")
+    event_id = push(lab.session, payload={"n": 2})
+    left = [lab.count("event_item") for _ in range(4) if route(lab.session)]
+    assert left == [1, 1, 1, 0]
+    assert satisfied(lab) == {run_id: event_id}
+    assert len(asked) == 10
+    assert module._progress == {}
+
+
 def test_many_events_with_scopes_are_routed_in_one_batch(lab: Lab) -> None:
     for number in range(5):
         waiting(lab, EventCondition("go", scope=f"s{number}"), name=f"w{number}")
