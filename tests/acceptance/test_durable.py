@@ -213,3 +213,11 @@ def test_c5_a_retried_parent_has_one_child(harness: Harness, trace: Path) -> Non
     assert RunHandle.get(child.pk).result(30) == "once"
     assert len(lines(trace, "child")) == 1
     assert Attempt.objects.filter(outcome="TIMED_OUT").count() == 3
+
+
+def test_a_hundred_thousand_children_of_one_task(harness: Harness, trace: Path) -> None:
+    harness.worker("--queues", "default")
+    handle = workflows.crowd.enqueue(str(trace), 100_000)
+    peak = handle.result(120)
+    assert Run.objects.filter(parent_task_run_id__isnull=False).count() == 100_000
+    assert peak < 300

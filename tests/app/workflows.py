@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from django.contrib.auth.models import Group
@@ -50,8 +52,6 @@ def effects(key: str) -> list[str]:
 @task(name="tests-pupil")
 def pupil(path: str, name: str, seconds: float = 0.0) -> str:
     """A child."""
-    import time
-
     tell(path, "child", name, os.getpid())
     time.sleep(seconds)
     return name
@@ -161,10 +161,18 @@ spawning = workflow("tests-spawning", input=Journey)
 @spawning.task(retries=2, execution_timeout=timedelta(seconds=1))
 def hasty(ctx: Context[Journey]) -> str:
     """Spawn a child and take too long, each time."""
-    import time
-
     ctx.spawn(pupil.bind(ctx.input.path, ctx.input.name, 2.0))
     for _ in range(200):
         time.sleep(0.05)
         ctx.check_cancelled()
     return "too late"
+
+
+@task(name="tests-crowd", takes_context=True)
+def crowd(ctx: Context[Any], path: str, size: int) -> int:
+    """Spawn very many children; the most memory that the process had, in MB."""
+    elsewhere = pupil.using(queue_name="tests-nobody")
+    ctx.spawn_many(elsewhere.bind(path, f"child {n}") for n in range(size))
+    status = Path("/proc/self/status").read_text()
+    [peak] = [line for line in status.splitlines() if line.startswith("VmHWM")]
+    return int(peak.split()[1]) // 1024
