@@ -13,6 +13,7 @@ RULES = {
     "one_place": "a task run that has not ended is in exactly one live table",
     "left_over": "no live row belongs to a task run that has ended",
     "conditions": "no condition waits for a task run that has ended",
+    "held": "a task run that is held waits for something that is still to come",
     "coordinates": "a queue item is where its task run says",
     "run_status": "a run's status follows from its tasks'",
     "open_run": "an open run counts the tasks that have not ended",

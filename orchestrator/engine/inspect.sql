@@ -51,6 +51,18 @@ FROM orchestrator_wait_condition AS condition
 LEFT JOIN orchestrator_task_run AS task_run ON task_run.id = condition.task_run_id
 WHERE task_run.id IS NULL OR task_run.status IS NOT NULL
 
+-- step: held
+SELECT format('Task run %%s is held, and nothing that it waits for is open.', task_run_id)
+FROM orchestrator_wait AS wait
+WHERE wait.judged AND wait.remaining > 0 AND wait.opened_at IS NOT NULL
+  AND NOT wait.suspended
+  AND NOT EXISTS (
+    SELECT
+    FROM orchestrator_wait_condition AS condition
+    WHERE condition.task_run_id = wait.task_run_id
+      AND (condition.satisfied_at IS NULL OR NOT condition.judged)
+  )
+
 -- step: coordinates
 SELECT format('Queue item of task run %%s is not at its coordinates.', task_run.id)
 FROM orchestrator_queue_item AS item

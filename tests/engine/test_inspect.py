@@ -11,6 +11,7 @@ import pytest
 from orchestrator.engine import inspect
 from orchestrator.engine.sessions import statements
 from tests.engine.lab import AT_ONCE, LATER, Lab, task
+from tests.engine.signals import waiting
 
 
 @pytest.fixture
@@ -242,3 +243,10 @@ def test_work_that_is_left_is_found_at_rest(lab: Lab, moment: str) -> None:
         "orchestrator_open_run.",
         "orchestrator_run (unfinished).",
     }
+
+
+def test_what_is_held_for_nothing(damaged: Lab) -> None:
+    waiting(damaged)
+    assert broken(damaged) == []
+    do(damaged, "DELETE FROM orchestrator_wait_condition")
+    assert broken(damaged) == ["held"]

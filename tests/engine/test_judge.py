@@ -245,7 +245,8 @@ def test_a_condition_that_nobody_waits_for_is_looked_at_once(lab: Lab) -> None:
         )
     assert judge(lab.session) == 1
     assert judge(lab.session) == 0
-    assert [violation.rule for violation in lab.violations()] == ["conditions"]
+    rules = [violation.rule for violation in lab.violations()]
+    assert rules == ["conditions", "held"]
     cancel(lab.session, [run_id], reason="stop")
     lab.main.connection.execute(b"DELETE FROM orchestrator_wait_condition")
 
