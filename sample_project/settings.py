@@ -37,6 +37,7 @@ INSTALLED_APPS = [
     "django.contrib.postgres",
     "django_htmx",
     "sample_project.library",
+    "sample_project.shop",
 ]
 
 MIDDLEWARE = [
@@ -80,6 +81,9 @@ DATABASES: dict[str, dict[str, Any]] = {"default": _default_database()}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 ORCHESTRATOR: dict[str, Any] = {}
+
+# What the shop's fake payment gateway remembers.
+SHOP_LEDGER = BASE_DIR / ".sample" / "gateway.sqlite3"
 
 LANGUAGE_CODE = "en-us"
 TIME_ZONE = "UTC"

@@ -117,7 +117,7 @@ class BulkOperationAdmin(LiveMixin, KeysetAdmin):
         reason = request.POST.get("reason", "").replace("\x00", "").strip()
         operations.stop_bulk(
             operation,
-            request.user,  # type: ignore[arg-type]
+            request.user,
             reason=reason[:MAX_REASON],
         )
         if not had_ended and operation.status == BulkStatus.STOPPED:
@@ -133,7 +133,7 @@ class BulkOperationAdmin(LiveMixin, KeysetAdmin):
     def _find(self, request: HttpRequest, key: str) -> BulkOperation | None:
         try:
             found = self.get_queryset(request).filter(pk=key)
-            return found.select_related("actor").first()  # type: ignore[no-any-return]
+            return found.select_related("actor").first()
         except ValidationError:
             return None
 

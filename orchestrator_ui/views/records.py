@@ -125,8 +125,16 @@ def log(
         )[: MAX_LINES + 1]
     )
     lines = [
-        Line(task_runs[key], *rest, text if payloads else None)
-        for key, *rest, text in found
+        Line(
+            task_runs[key],
+            attempt,
+            number,
+            level,
+            message,
+            created,
+            text if payloads else None,
+        )
+        for key, attempt, number, level, message, created, text in found
     ]
     return lines[:MAX_LINES][::-1], len(lines) > MAX_LINES
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -37,7 +37,6 @@ class Children:
     total: int
     is_capped: bool
     rows: Sequence[RunRow]
-    by_task_run: Mapping[UUID, int]
 
     @property
     def others(self) -> int:
@@ -67,20 +66,16 @@ def children_of(run_id: UUID, task_run_keys: Sequence[UUID]) -> Children | None:
     spawned = Run.objects.filter(
         parent_task_run_id__in=task_run_keys, pk__gte=low, pk__lte=high
     ).order_by()
-    found = list(spawned.values_list("parent_task_run_id", "outcome_status")[: CAP + 1])
+    found = list(spawned.values_list("outcome_status", flat=True)[: CAP + 1])
     if not found:
         return None
-    states = Counter(status or OPEN for _, status in found[:CAP])
-    by_task_run: dict[UUID, int] = defaultdict(int)
-    for parent, _ in found[:CAP]:
-        by_task_run[parent] += 1
+    states = Counter(status or OPEN for status in found[:CAP])
     rows = read(list(for_list(spawned.order_by("-pk")[:SHOWN])))
     return Children(
         counts=tuple((name, states[name]) for name in ORDER if states[name]),
         total=min(len(found), CAP),
         is_capped=len(found) > CAP,
         rows=rows,
-        by_task_run=by_task_run,
     )
 
 

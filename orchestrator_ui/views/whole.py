@@ -90,4 +90,5 @@ def _filters(criteria: Criteria, now: datetime) -> Iterator[RunFilter]:
 
 
 def _latest(given: dict[str, Any], moment: datetime) -> datetime:
-    return max(moment, given.get("since", moment))
+    since: datetime = given.get("since", moment)
+    return max(moment, since)

@@ -1,0 +1,1 @@
+"""A shop whose orders take days: the running example of the documentation."""
