@@ -148,6 +148,18 @@ def test_howto_testing_holds(quickstart: ModuleType) -> None:
 
 
 @pytest.mark.django_db
+@pytest.mark.parametrize(("page", "tests"), [("durable", 3), ("children", 1)])
+def test_pages_on_durable_tasks_and_children_hold(
+    declare: Callable[[str, str], ModuleType], page: str, tests: int
+) -> None:
+    module = declare(page, "\n".join(blocks(f"docs/howto/{page}.md")))
+    found = {name: f for name, f in vars(module).items() if name.startswith("test_")}
+    assert len(found) == tests
+    for test in found.values():
+        test(*[None for _ in inspect.signature(test).parameters])
+
+
+@pytest.mark.django_db
 def test_howto_operate_works(quickstart: ModuleType) -> None:
     drain()
     namespace: dict[str, Any] = {}

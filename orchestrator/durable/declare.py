@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from datetime import timedelta
 from typing import Any, Generic, Protocol, TypeVar, cast, overload
 
-from asgiref.sync import async_to_sync, sync_to_async
+from asgiref.sync import async_to_sync
 
 from orchestrator.conditions import Condition
 from orchestrator.context import Context
@@ -56,20 +56,21 @@ class DurableTask(TaskDefinition[Input, Output]):
         """Call the function here and now, without a run; an async one to its end."""
         if self.is_async:
             return cast("Output", async_to_sync(self.ainvoke)(ctx))
-        return cast("Output", self.function(ctx))
+        return super().call(ctx)
 
     async def acall(self, ctx: Context[Input]) -> Output:
         """`call` for async callers; a sync function is called in a thread."""
         if self.is_async:
             return cast("Output", await self.invoke(ctx))
-        return cast("Output", await sync_to_async(self.function)(ctx))
+        return await super().acall(ctx)
 
     def invoke(self, ctx: Context[Any]) -> Any:
         """Call the function: its result, or a coroutine of it."""
+        function = super().invoke
         if not self.is_async:
-            return self.function(ctx)
+            return function(ctx)
         assert isinstance(ctx, DurableContext)  # noqa: S101 - for the type alone
-        return branches.run(ctx, lambda: self.function(ctx), LINGER)
+        return branches.run(ctx, lambda: function(ctx), LINGER)
 
     async def ainvoke(self, ctx: Context[Any]) -> Any:
         """Call an async function: its result."""
