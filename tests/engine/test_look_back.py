@@ -10,6 +10,7 @@ import pytest
 
 from orchestrator.conditions import EventCondition
 from orchestrator.engine import look_back as module
+from orchestrator.engine.cancel import cancel
 from orchestrator.engine.judge import judge
 from orchestrator.engine.look_back import look_back
 from orchestrator.engine.route import route
@@ -176,3 +177,4 @@ def test_children_that_have_ended_already_are_found(lab: Lab) -> None:
         ended,
     ) == [(True, True)]
     lab.main.connection.execute(b"DELETE FROM orchestrator_wait_condition")
+    cancel(lab.session, [waiter_id], reason="stop")
