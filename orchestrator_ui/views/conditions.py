@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -16,10 +17,10 @@ from orchestrator.conditions import (
     AnyOf,
     Condition,
     EventCondition,
-    ParentCondition,
     from_dict,
 )
 from orchestrator.engine.shapes import TaskShape
+from orchestrator.engine.waits import ASKED_WAIT
 from orchestrator.models import WaitCondition
 
 MAX_LINES = 20  # conditions shown of one task run
@@ -39,6 +40,17 @@ def lines(task: TaskShape) -> list[str]:
     return found
 
 
+def asked(text: str) -> str:
+    """What a durable call asked for, a wait in words instead of in JSON."""
+    if not text.startswith(ASKED_WAIT):
+        return text
+    try:
+        condition = from_dict(json.loads(text.removeprefix(ASKED_WAIT)))
+    except (ValueError, KeyError, TypeError):  # of another release
+        return text
+    return gettext("wait for %s") % _say(condition)
+
+
 def _say(condition: Condition) -> str:
     if isinstance(condition, AnyOf | AllOf):
         word = gettext(" or ") if isinstance(condition, AnyOf) else gettext(" and ")
@@ -49,9 +61,7 @@ def _say(condition: Condition) -> str:
         return word.join(parts)
     (leaf,) = condition.leaves()
     said = leaf.describe()
-    if isinstance(leaf, EventCondition | ParentCondition) and (
-        leaf.expression != "true"
-    ):
+    if isinstance(leaf, EventCondition) and leaf.expression != "true":
         said += gettext(" where %s") % leaf.expression
     return said
 

@@ -227,6 +227,8 @@ def _tasks(run: Run, shape: Shape) -> tuple[TaskView, ...]:
     rows = with_places(TaskRun.objects.filter(pk__in=keys).order_by())
     found = {task_run.ordinal: task_run for task_run in rows.defer("output")}
     ordinals = graph.order(tuple(task.parents for task in shape.tasks))
+    # What handles the run's failure comes after all that may fail.
+    ordinals.sort(key=lambda ordinal: shape.tasks[ordinal].handles is not None)
     shown = [found[n] for n in ordinals[:MAX_TASKS] if n in found]
     attempts = _attempts(shown)
     holders = definitions.worker_names(Place.of(t).holder_id for t in shown)

@@ -16,6 +16,7 @@ from django.db.models.functions import Left
 
 from orchestrator import ids
 from orchestrator.models import JournalEntry, LogLine, StreamChunk, TaskRun
+from orchestrator_ui.views import conditions
 from orchestrator_ui.views.payloads import Pretty
 
 MAX_ENTRIES = 100  # of the journals of one run
@@ -172,7 +173,7 @@ def _entries(
             task_runs[key],
             position,
             kind,
-            asked,
+            conditions.asked(asked),
             attempt,
             child,
             (error or "") if payloads else "",
