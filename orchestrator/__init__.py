@@ -5,6 +5,7 @@ Importing this package loads no model, so `workflows.py` may do it while apps lo
 
 from __future__ import annotations
 
+from orchestrator.batches import batch_task
 from orchestrator.conditions import EventCondition, ParentCondition, SleepCondition
 from orchestrator.context import Context
 from orchestrator.dependencies import Depends
@@ -57,6 +58,7 @@ __all__ = [
     "SleepCondition",
     "TaskFailed",
     "WaitingInTransaction",
+    "batch_task",
     "durable_task",
     "task",
     "workflow",

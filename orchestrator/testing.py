@@ -36,6 +36,7 @@ from orchestrator.durable.tasks import DurableTarget, StandaloneDurable
 from orchestrator.engine import (
     exchange,
     expire,
+    gather,
     outputs,
     promote,
     register,
@@ -47,6 +48,7 @@ from orchestrator.engine.claim import Claim, Demand, WorkerKey
 from orchestrator.engine.outputs import ParentOutput
 from orchestrator.engine.sessions import Session
 from orchestrator.engine.settle import Result
+from orchestrator.engine.shapes import TaskShape
 from orchestrator.engine.tend import tend
 from orchestrator.exceptions import OrchestratorError
 from orchestrator.hosts import Host
@@ -56,7 +58,7 @@ from orchestrator.states import TaskRunStatus
 from orchestrator.targets import WorkflowTarget
 from orchestrator.tasks import TaskTarget
 from orchestrator.voices import Outbox, captured
-from orchestrator.worker import execute
+from orchestrator.worker import batches, execute
 
 BATCH = 100
 
@@ -92,7 +94,9 @@ def _drain(limit: int | None, lifespan: Any) -> int:
         else max(1, round(task.execution_timeout * 1000))
         for shape in shapes
         for task in shape.tasks
+        if task.batch is None
     }
+    gathered = [t for shape in shapes for t in shape.tasks if t.batch is not None]
     worker = WorkerKey(ids.uuid7(), 0)
     results: list[Result] = []
     executed = 0
@@ -110,7 +114,9 @@ def _drain(limit: int | None, lifespan: Any) -> int:
         results = [*done.deferred, *_refused(session, done.rejected)]
         with captured():
             results += _execute(session, done.claims, host)
-        executed += len(done.claims)
+            ended = _execute_batches(session, worker, gathered, host)
+        results += ended
+        executed += len(done.claims) + len(ended)
         if not results and not moved and not reported:
             return executed
 
@@ -302,6 +308,25 @@ def _execute(session: Session, claims: list[Claim], host: Host) -> list[Result]:
             else:
                 result = execute.run_sync(work)
         results.append(result)
+    return results
+
+
+def _execute_batches(
+    session: Session, worker: WorkerKey, tasks: list[TaskShape], host: Host
+) -> list[Result]:
+    """Execute all batches that are due; a result for each of their members."""
+    results: list[Result] = []
+    if not tasks:
+        return results
+    for claims in gather.gather(session, worker, _queues(), tasks, BATCH).batches:
+        leader = batches.batch_of([_work(session, c, {}, host) for c in claims])
+        with _savepoint():
+            if leader.definition.is_async:
+                leader.result = async_to_sync(execute.run_async)(leader)
+            else:
+                leader.result = execute.run_sync(leader)
+        ended = [work.result for work in batches.share_out(leader)]
+        results += [result for result in ended if result is not None]
     return results
 
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from uuid import UUID
 
 from orchestrator import ids
-from orchestrator.engine import clock, notify
+from orchestrator.engine import clock, groups, notify
 from orchestrator.engine.sessions import Session, array, documents, statements, uuids
 from orchestrator.engine.shapes import Shape, TaskShape, queue_id
 
@@ -56,10 +56,11 @@ def enqueue(
     }
     if shape.starts_judged:
         notify.tend(session)
+    lanes = groups.lanes(shape, inputs, metadata, tenant)
     runs = max(1, CHUNK // len(shape.tasks))
     statement = statements("enqueue")["enqueue"]
     if len(inputs) <= runs:
-        rows = _rows(shape, run_ids, inputs, queue)
+        rows = _rows(shape, run_ids, inputs, queue, lanes)
         noted = _noted(idempotency_keys, parents)
         session.send(statement, common | rows | noted)
         return run_ids
@@ -67,14 +68,19 @@ def enqueue(
     with session.stream():
         for start in (0, *range(first, len(inputs), runs)):
             part = slice(start, start + runs if start else first)
-            rows = _rows(shape, run_ids[part], inputs[part], queue)
+            some = None if lanes is None else lanes[part]
+            rows = _rows(shape, run_ids[part], inputs[part], queue, some)
             noted = _noted(idempotency_keys[part], parents[part])
             session.send(statement, common | rows | noted)
     return run_ids
 
 
 def _rows(
-    shape: Shape, run_ids: Sequence[UUID], inputs: Sequence[str], queue: int | None
+    shape: Shape,
+    run_ids: Sequence[UUID],
+    inputs: Sequence[str],
+    queue: int | None,
+    lanes: list[int] | None,
 ) -> dict[str, object]:
     count = len(run_ids)
     tasks = shape.tasks
@@ -90,7 +96,7 @@ def _rows(
         "ordinals": array([task.ordinal for task in tasks] * count),
         "remaining": array([_awaited(task) for task in tasks] * count),
         "task_ids": array([task.id for task in tasks] * count),
-        "lanes": array([task.lane for task in tasks] * count),
+        "lanes": array(lanes or [task.lane for task in tasks] * count),
         "queue_ids": array(
             [task.queue_id if queue is None else queue for task in tasks] * count
         ),

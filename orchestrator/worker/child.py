@@ -23,11 +23,12 @@ from orchestrator import lifespans, voices
 from orchestrator.conf import settings
 from orchestrator.engine.claim import WorkerKey
 from orchestrator.engine.settle import Result
-from orchestrator.engine.shapes import Shape, queue_id
+from orchestrator.engine.shapes import Shape, TaskShape, queue_id
 from orchestrator.hosts import Host
 from orchestrator.lifespans import Lifespan
 from orchestrator.worker import boot, execute, hygiene
 from orchestrator.worker.appetite import Appetite, Pool, Source
+from orchestrator.worker.batches import Gatherer
 from orchestrator.worker.board import Board
 from orchestrator.worker.engine import Engine, Orders
 from orchestrator.worker.execute import Work
@@ -199,6 +200,7 @@ def build(
     host.residents = residents
     host.threads = StepThreads(config.slots)
     pool_of: dict[int, Pool] = {}
+    gathered: list[tuple[TaskShape, Pool]] = []
     lanes: dict[tuple[int, int], dict[int, int | None]] = {}
     for shape in shapes:
         for node in shape.tasks:
@@ -209,6 +211,9 @@ def build(
             else:
                 pool = loop if is_async else threads
             pool_of[node.id] = pool
+            if node.batch is not None:
+                gathered.append((node, pool))
+                continue
             timeout = node.execution_timeout
             lanes.setdefault((id(pool), node.slot_cost), {})[node.lane] = (
                 None if timeout is None else max(1, round(timeout * 1000))
@@ -232,6 +237,7 @@ def build(
         housekeeping=settings.heartbeat.total_seconds(),
         host=host,
         residents=residents,
+        gatherer=Gatherer(gathered, config.longest_pause) if gathered else None,
     )
 
 

@@ -27,6 +27,7 @@ from orchestrator.hosts import Host
 from orchestrator.voices import Outbox
 from orchestrator.worker import execute
 from orchestrator.worker.appetite import Appetite
+from orchestrator.worker.batches import Gatherer
 from orchestrator.worker.board import Board, supervisor_silence
 from orchestrator.worker.execute import Work
 from orchestrator.worker.hands import Hands
@@ -68,6 +69,7 @@ class Engine:
         housekeeping: float,
         host: Host | None = None,
         residents: Residents | None = None,
+        gatherer: Gatherer | None = None,
     ) -> None:
         self.key = key
         self.hands = hands
@@ -89,6 +91,7 @@ class Engine:
         self.host.outlet = self.outbox
         self.scribe = Scribe(self.outbox)
         self.residents = residents
+        self.gatherer = gatherer
 
     # The loop.
 
@@ -150,6 +153,10 @@ class Engine:
         if residents is not None and now >= residents.due_at:
             self.attempt(lambda: residents.look(self.link.session))
             return True
+        gatherer = self.gatherer
+        if gatherer and self.claims() and gatherer.due(now, woken=self.orders.woken):
+            self.attempt(lambda: gatherer.look(self))
+            return True
         ready = self.ready_to_settle(now)
         demand = self.demand(now, along=ready)
         if ready or demand is not None:
@@ -179,6 +186,8 @@ class Engine:
                 until = min(until, self.residents.due_at)
             if self.claims():
                 until = min(until, self.appetite.next_look())
+                if self.gatherer is not None:
+                    until = min(until, self.gatherer.next_look())
             if self.changed:
                 until = min(until, self.feed_at + FEED_INTERVAL)
         hands.mailbox.sleep(until - now, wanted)

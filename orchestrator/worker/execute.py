@@ -57,6 +57,7 @@ class Work:
         "host",
         "isolated",
         "journal",
+        "members",
         "node",
         "parents",
         "replaced",
@@ -93,6 +94,7 @@ class Work:
         self.context: context.Context[Any] | None = None
         self.handle: Any = None  # what can be cancelled or killed
         self.expiry: asyncio.TimerHandle | None = None
+        self.members: tuple[Work, ...] = ()  # of a batch, itself the first
         self.slot = -1
         self.result: Result | None = None
         self.started = 0.0

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from orchestrator.conf import settings
 from orchestrator.engine.settle import Result, Settled
-from orchestrator.worker import execute
+from orchestrator.worker import batches, execute
 from orchestrator.worker.appetite import Pool
 from orchestrator.worker.execute import Work
 from orchestrator.worker.mailbox import Mailbox
@@ -64,7 +64,11 @@ class Hands:
 
     def held(self) -> set[UUID]:
         """The task runs whose leases should be this child's."""
-        return {work.claim.task_run_id for work in (*self.running, *self.finished)}
+        return {
+            each.claim.task_run_id
+            for work in (*self.running, *self.finished)
+            for each in batches.members(work)
+        }
 
     # Into the slots.
 
@@ -106,7 +110,7 @@ class Hands:
         for work in waiting:
             if self.running.pop(work, None) is not None:
                 pool.in_hand -= work.node.slot_cost
-        return waiting
+        return [each for work in waiting for each in batches.members(work)]
 
     # Out of the slots.
 
@@ -125,7 +129,10 @@ class Hands:
                 self._came_late(work)
                 continue
             pool.in_hand -= work.node.slot_cost
-            finished.append(work)
+            if work.members:
+                finished.extend(batches.share_out(work))
+            else:
+                finished.append(work)
             result = work.result
             if result is not None:
                 seconds.setdefault(pool, []).append(result.finished - result.started)
@@ -156,7 +163,7 @@ class Hands:
                 work.result = execute.timed_out(work)
                 if not self.finished:
                     self.finished_at = now
-                self.finished.append(work)
+                self.finished += batches.share_out(work) if work.members else (work,)
                 logger.warning(
                     'Task "%s" of run %s outlived its execution timeout of %s s and '
                     "cannot be stopped; its slot is lost until it ends. Declare it "
@@ -176,7 +183,10 @@ class Hands:
     def stop(self, gone: Collection[UUID]) -> None:
         """Ask functions to stop whose lease is gone; their reports would be refused."""
         for work, pool in list(self.running.items()):
-            if work.claim.task_run_id in gone and not work.cancelled:
+            left = any(
+                each.claim.task_run_id not in gone for each in batches.members(work)
+            )
+            if not left and not work.cancelled:
                 work.cancelled = True
                 pool.slots.stop(work)
 

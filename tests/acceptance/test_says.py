@@ -232,3 +232,38 @@ def test_a_lifespan_that_fails_is_reported_and_nothing_is_claimed(
     harness.wait_until(lambda: len(_told(path)) >= 2, "it is tried again")
     assert handle.refresh().status == "QUEUED"
     assert worker.stop() is not None
+
+
+def test_batches_are_gathered_over_workers(harness: Harness) -> None:
+    """Scenario I5."""
+    harness.worker("--processes", "2")
+    harness.worker()
+    handles = says.batch_shout.enqueue_many(["a", "b", "c"])
+    assert [handle.result(timeout=60) for handle in handles] == ["A", "B", "C"]
+    assert [len(handle.logs()) for handle in handles] == [1, 0, 0]
+    pair = says.batch_shout.enqueue_many(["d", "e"])
+    assert [handle.result(timeout=30) for handle in pair] == ["D", "E"]
+    assert pair[0].logs()[0].message == "a batch of 2"
+    heavy = says.weigh.enqueue_many(["x" * 100_000] * 100)
+    results = [handle.result(timeout=60) for handle in heavy]
+    assert {size for _, size in results} == {100_000}
+    assert len({batch for batch, _ in results}) == 3
+
+
+def test_a_batch_whose_worker_is_killed_is_executed_by_another(
+    harness: Harness, tmp_path: Path
+) -> None:
+    harness.scheduler()
+    victim = harness.worker()
+    path = tmp_path / "go"
+    starts = path.with_suffix(".starts")
+    handles = says.batch_until.enqueue_many([str(path)] * 4)
+    harness.wait_until(starts.exists, "the batch has started")
+    assert Lease.objects.count() == 4
+    victim.kill()
+    harness.worker()
+    harness.wait_until(
+        lambda: starts.read_text().split() == ["4", "4"], "it starts again", timeout=60
+    )
+    path.touch()
+    assert [handle.result(timeout=60) for handle in handles] == [str(path)] * 4

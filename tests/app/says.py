@@ -9,7 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from orchestrator import Context, Idempotency, task, workflow
+from orchestrator import Context, Idempotency, batch_task, task, workflow
 
 log = logging.getLogger("tests.says")
 
@@ -171,3 +171,28 @@ async def afind_lifespan(ctx: Context[Any]) -> bool:
 def find_lifespan_alone(ctx: Context[Any]) -> list[Any]:
     """What the lifespan gave in a process of its own."""
     return [ctx.lifespan.foo, ctx.lifespan.pi]
+
+
+@batch_task(max_size=3, max_interval=timedelta(milliseconds=200))
+def batch_shout(inputs: dict[str, str]) -> dict[str, str]:
+    """Upper case, three at a time."""
+    log.warning("a batch of %d", len(inputs))
+    return {key: text.upper() for key, text in inputs.items()}
+
+
+@batch_task(max_size=100, max_interval=timedelta(seconds=3))
+async def weigh(inputs: dict[str, str]) -> dict[str, list[Any]]:
+    """The size of each, and which batch it was in."""
+    batch = min(inputs)
+    return {key: [batch, len(text)] for key, text in inputs.items()}
+
+
+@batch_task(max_size=4)
+def batch_until(inputs: dict[str, str]) -> dict[str, str]:
+    """Wait until the file is there."""
+    path = Path(next(iter(inputs.values())))
+    with path.with_suffix(".starts").open("a") as file:
+        file.write(f"{len(inputs)}\n")
+    while not path.exists():
+        time.sleep(0.02)
+    return dict(inputs)
