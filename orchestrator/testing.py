@@ -19,10 +19,9 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar, overload
 from uuid import UUID
 
-from asgiref.sync import async_to_sync, sync_to_async
+from asgiref.sync import sync_to_async
 from django.db import connections
 from django.utils import timezone
-from psycopg.pq import TransactionStatus
 
 from orchestrator import ids, lifespans, operations, registry
 from orchestrator.calls import Call
@@ -36,19 +35,13 @@ from orchestrator.durable.tasks import DurableTarget, StandaloneDurable
 from orchestrator.engine import (
     exchange,
     expire,
-    gather,
-    outputs,
     promote,
     register,
-    says,
     sessions,
-    versions,
 )
-from orchestrator.engine.claim import Claim, Demand, WorkerKey
+from orchestrator.engine.claim import Demand, WorkerKey
 from orchestrator.engine.outputs import ParentOutput
-from orchestrator.engine.sessions import Session
 from orchestrator.engine.settle import Result
-from orchestrator.engine.shapes import TaskShape
 from orchestrator.engine.tend import tend
 from orchestrator.exceptions import OrchestratorError
 from orchestrator.hosts import Host
@@ -58,7 +51,7 @@ from orchestrator.states import TaskRunStatus
 from orchestrator.targets import WorkflowTarget
 from orchestrator.tasks import TaskTarget
 from orchestrator.voices import Outbox, captured
-from orchestrator.worker import batches, execute
+from orchestrator.worker import inline
 
 BATCH = 100
 
@@ -107,14 +100,16 @@ def _drain(limit: int | None, lifespan: Any) -> int:
         moved = promote.promote(session) + expire.expire(session) + tend(session)
         while looked_at := operations.work_off():
             moved += looked_at
-        demand = Demand(_queues(), lanes, room)
-        _speak(session, outbox, results)
+        queues = _queues()
+        demand = Demand(queues, lanes, room)
+        inline.speak(session, outbox, results)
         reported = len(results)  # what they release is still to be judged
         done = exchange.exchange(session, worker, results, demand)
-        results = [*done.deferred, *_refused(session, done.rejected)]
+        results = [*done.deferred, *inline.refused(session, done.rejected)]
         with captured():
-            results += _execute(session, done.claims, host)
-            ended = _execute_batches(session, worker, gathered, host)
+            results += inline.run(session, done.claims, host)
+            some = gathered if room > 0 else []
+            ended = inline.run_batches(session, worker, queues, some, host)
         results += ended
         executed += len(done.claims) + len(ended)
         if not results and not moved and not reported:
@@ -284,88 +279,3 @@ def _refuse_atomic() -> None:
 def _queues() -> tuple[int, ...]:
     queues = Queue.objects.using(settings.database)
     return tuple(queues.order_by("name").values_list("id", flat=True))
-
-
-def _speak(session: Session, outbox: Outbox, results: list[Result]) -> None:
-    outbox.forget(result.claim.task_run_id for result in results if result.final)
-    while outbox.waiting:
-        says.write(session, outbox.take())
-
-
-def _execute(session: Session, claims: list[Claim], host: Host) -> list[Result]:
-    parents = outputs.parent_outputs(session, claims)
-    works = [
-        _work(session, claim, parents.get(claim.task_run_id, {}), host)
-        for claim in claims
-    ]
-    execute.load_journals(session, works)
-    results = []
-    for work in works:
-        with _savepoint():
-            if work.definition.is_async:
-                # On this thread's connection, unlike a loop of its own.
-                result = async_to_sync(execute.run_async)(work)
-            else:
-                result = execute.run_sync(work)
-        results.append(result)
-    return results
-
-
-def _execute_batches(
-    session: Session, worker: WorkerKey, tasks: list[TaskShape], host: Host
-) -> list[Result]:
-    """Execute all batches that are due; a result for each of their members."""
-    results: list[Result] = []
-    if not tasks:
-        return results
-    for claims in gather.gather(session, worker, _queues(), tasks, BATCH).batches:
-        leader = batches.batch_of([_work(session, c, {}, host) for c in claims])
-        with _savepoint():
-            if leader.definition.is_async:
-                leader.result = async_to_sync(execute.run_async)(leader)
-            else:
-                leader.result = execute.run_sync(leader)
-        ended = [work.result for work in batches.share_out(leader)]
-        results += [result for result in ended if result is not None]
-    return results
-
-
-def _work(
-    session: Session,
-    claim: Claim,
-    parents: Mapping[str, ParentOutput],
-    host: Host | None = None,
-) -> execute.Work:
-    shape = versions.shape(session, claim.version_id)
-    if shape is None:
-        raise LookupError(f"Version {claim.version_id} is not registered.")
-    definition = registry.task(claim.task_id)
-    return execute.start(claim, definition, shape, parents, host)
-
-
-def _refused(
-    session: Session, rejected: list[tuple[Result, Exception]]
-) -> list[Result]:
-    return [
-        execute.refused_by_database(_work(session, result.claim, {}), error)._replace(
-            started=result.started
-        )
-        for result, error in rejected
-    ]
-
-
-@contextmanager
-def _savepoint() -> Iterator[None]:
-    """Let a task's database error end the task and not the test's transaction."""
-    connection = connections[settings.database]
-    savepoint = connection.savepoint() if connection.in_atomic_block else None
-    if savepoint is None:
-        yield
-        return
-    yield
-    status = connection.connection.info.transaction_status
-    if connection.needs_rollback or status == TransactionStatus.INERROR:
-        connection.needs_rollback = False
-        connection.savepoint_rollback(savepoint)
-    else:
-        connection.savepoint_commit(savepoint)
