@@ -52,7 +52,7 @@ def key_of(order: int) -> str:
 
 
 fulfil_order = workflow(
-    "fulfil-order",
+    "shop-order",
     input=Placed,
     description="Reserve, charge and deliver an order, or give everything back.",
 )
