@@ -251,6 +251,7 @@ SIGNATURES: dict[str, Callable[..., Any]] = {
         for name in (
             *("cancel_runs", "retry_runs", "retry_run", "rerun_runs"),
             *("reprioritise_runs", "RunFilter"),
+            *("cancel_run", "rerun_run", "stop_bulk"),
         )
     },
     **{
@@ -269,7 +270,9 @@ def documented() -> dict[str, Callable[..., Any]]:
         namespace: dict[str, Any] = {}
         for kind, code in BLOCK.findall(part):
             if kind == "python":
-                exec(code, {"timedelta": timedelta, "ANY": testing._ANY}, namespace)
+                names = {"timedelta": timedelta, "ANY": testing._ANY}
+                names["UNCHANGED"] = orchestrator.UNCHANGED
+                exec(code, names, namespace)
         for name, function in namespace.items():
             found[(owner[1] if owner else "") + name] = function
     return found
