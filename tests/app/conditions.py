@@ -9,6 +9,7 @@ from orchestrator import (
     EventCondition,
     ParentCondition,
     SleepCondition,
+    task,
     workflow,
 )
 
@@ -63,7 +64,7 @@ def right(ctx: Ctx) -> int:
 def total(ctx: Ctx) -> int:
     assert ctx.was_skipped(skipped_by_event)
     assert ctx.was_skipped(left)
-    return sum(ctx.output(task) for task in (start, sleeps, by_event, right))
+    return sum(ctx.output(each) for each in (start, sleeps, by_event, right))
 
 
 stoppable = workflow("stoppable")
@@ -94,3 +95,8 @@ def step1(ctx: Ctx) -> None:
 @broken.on_failure
 def on_failure(ctx: Ctx) -> str:
     return ctx.errors["step1"].message
+
+
+@task(wait_for=SleepCondition(seconds(30)))
+def lies_low() -> int:
+    return 1

@@ -17,10 +17,16 @@ from psycopg import errors
 from orchestrator import registry
 from orchestrator.engine import duties, promote, sessions
 from orchestrator.engine.sessions import WorkerSession
-from orchestrator.models import DelayedItem, Duty, QueueItem, Worker
+from orchestrator.models import (
+    DelayedItem,
+    Duty,
+    QueueItem,
+    WaitCondition,
+    Worker,
+)
 from orchestrator.scheduler import duties as scheduler_duties
 from orchestrator.scheduler.loop import Scheduler, rescue_lost
-from tests.app import tasks
+from tests.app import conditions, tasks
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -79,6 +85,20 @@ def test_it_sleeps_until_the_next_item_is_due(scheduler: Scheduler) -> None:
     scheduler.promote_chore.every = 600.0
     scheduler.promote_chore.due_at = 0.0
     assert 0 < scheduler.round(monotonic()) <= 30
+
+
+def test_it_sleeps_until_the_next_condition_is_due(scheduler: Scheduler) -> None:
+    conditions.lies_low.enqueue()
+    one_round(scheduler)
+    for chore in scheduler.chores:
+        chore.due_at = monotonic() + 600
+    scheduler.tend_chore.every = 600.0
+    scheduler.tend_chore.due_at = 0.0
+    assert 20 < scheduler.round(monotonic()) <= 30
+    WaitCondition.objects.update(due_at=timezone.now() - timedelta(seconds=1))
+    one_round(scheduler)
+    assert QueueItem.objects.count() == 1
+    assert not WaitCondition.objects.exists()
 
 
 def test_two_schedulers_queue_each_item_once(second_connection: Connect) -> None:
