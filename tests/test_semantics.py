@@ -7,11 +7,13 @@ the same end, task by task, hour by hour.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import count
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.utils import timezone
@@ -27,7 +29,9 @@ from orchestrator import (
     registry,
     workflow,
 )
-from orchestrator.engine import inspect, sessions
+from orchestrator.engine import exchange, inspect, rescue, sessions, shapes
+from orchestrator.engine.claim import Demand, WorkerKey
+from orchestrator.exceptions import IllegalTransition
 from orchestrator.models import Run
 from orchestrator.states import RunStatus, TaskRunStatus
 from orchestrator.testing import drain, travel
@@ -69,7 +73,9 @@ class Story:
     nodes: tuple[Node, ...]
     handler: bool
     pushed: tuple[frozenset[str], ...]
+    lost_at: frozenset[int]
     cancelled_at: int | None
+    retried_at: int | None
 
 
 # Stories.
@@ -114,7 +120,9 @@ def stories(draw: st.DrawFn) -> Story:
         tuple(nodes),
         handler=draw(st.booleans()),
         pushed=tuple(draw(hours) for _ in range(HOURS + 1)),
+        lost_at=draw(st.frozensets(st.integers(0, HOURS))),
         cancelled_at=draw(st.one_of(st.none(), st.none(), st.integers(0, HOURS))),
+        retried_at=draw(st.one_of(st.none(), st.integers(0, HOURS))),
     )
 
 
@@ -128,10 +136,12 @@ class Model:
     story: Story
     status: list[str | None] = field(default_factory=list)
     opened: dict[int, int] = field(default_factory=dict)
+    failures: list[int] = field(default_factory=list)
     handler: str | None = None
 
     def __post_init__(self) -> None:
         self.status = [None] * len(self.story.nodes)
+        self.failures = [node.failures for node in self.story.nodes]
 
     def pass_hour(self, hour: int) -> None:
         changed = True
@@ -163,7 +173,13 @@ class Model:
         first = number not in self.opened
         opened = self.opened.setdefault(number, hour)
         verdict = self.verdict(node, opened, None) if first else None
-        return verdict or self.verdict(node, opened, hour)
+        verdict = verdict or self.verdict(node, opened, hour)
+        return self.execute(number) if verdict == COMPLETED else verdict
+
+    def execute(self, number: int) -> str:
+        left = self.failures[number]
+        self.failures[number] = max(0, left - self.story.nodes[number].retries - 1)
+        return FAILED if left > self.story.nodes[number].retries else COMPLETED
 
     def verdict(self, node: Node, opened: int, hour: int | None) -> str | None:
         holds = [
@@ -175,7 +191,7 @@ class Model:
         if holds[1]:
             return CANCELLED
         if node.wait_for is None or holds[2]:
-            return FAILED if node.failures > node.retries else COMPLETED
+            return COMPLETED
         return SKIPPED if holds[2] is False else None
 
     def holds(self, tree: Tree, opened: int, hour: int | None) -> bool | None:
@@ -200,6 +216,20 @@ class Model:
             self.status = [status or CANCELLED for status in self.status]
             if self.story.handler:
                 self.handler = self.handler or CANCELLED
+
+    def retry(self) -> None:
+        """Those that failed or were cancelled, and all that depends on them."""
+        again = {n for n, s in enumerate(self.status) if s in (FAILED, CANCELLED)}
+        handled = self.handler in (FAILED, CANCELLED)
+        if self.run_status is None or not (again or handled):
+            return
+        for number, node in enumerate(self.story.nodes):
+            if again.intersection(node.parents):
+                again.add(number)
+        for number in again:
+            self.status[number] = None
+            self.opened.pop(number, None)
+        self.handler = None
 
     @property
     def run_status(self) -> str | None:
@@ -256,8 +286,10 @@ def declare(story: Story, name: str) -> Any:
 
 
 def _function(node: Node) -> Callable[[Context[None]], int]:
+    executions = count(1)
+
     def execute(ctx: Context[None]) -> int:
-        if ctx.attempt <= node.failures:
+        if next(executions) <= node.failures:
             raise ValueError("as the story wants it")
         return node.output
 
@@ -277,7 +309,7 @@ def hours(story: Story) -> Iterator[tuple[int, Any]]:
 
 
 @settings(
-    max_examples=120,
+    max_examples=80,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
@@ -294,6 +326,8 @@ def test_each_task_ends_as_the_model_says(story: Story) -> None:
                 handle = wf.enqueue()
             keys = sorted(story.pushed[hour])
             events.push_many([events.Event(f"{name}:{key}") for key in keys])
+            if hour in story.lost_at:
+                lose(wf)
             drain()
             model.pass_hour(hour)
             compare(handle, model, hour)
@@ -301,10 +335,27 @@ def test_each_task_ends_as_the_model_says(story: Story) -> None:
                 handle.cancel()
                 model.cancel()
                 compare(handle, model, hour)
+            if story.retried_at == hour:
+                with contextlib.suppress(IllegalTransition):
+                    handle.retry()
+                model.retry()
+                drain()
+                model.pass_hour(hour)
+                compare(handle, model, hour)
         handle.cancel()
         model.cancel()
         compare(handle, model, HOURS)
     assert inspect.violations(sessions.django_session()) == []
+
+
+def lose(wf: Any) -> None:
+    """Have a worker claim what is ready, and die before it starts any of it."""
+    session = sessions.django_session()
+    worker = WorkerKey(uuid4(), 1)
+    queues = (shapes.queue_id("default"),)
+    lanes = {task.lane: None for task in wf.shape.tasks}
+    exchange.exchange(session, worker, [], Demand(queues, lanes, 100))
+    rescue.rescue(session, worker.worker_id)
 
 
 def compare(handle: Any, model: Model, hour: int) -> None:
