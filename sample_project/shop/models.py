@@ -3,6 +3,8 @@ a step that is executed twice finds that it has been done."""
 
 from __future__ import annotations
 
+import uuid
+
 from django.db import models
 
 
@@ -32,6 +34,8 @@ class Order(models.Model):
         DELIVERED = "DELIVERED"
         FAILED = "FAILED"  # stock and money are back where they were
 
+    # What others know it by, whatever database it is in.
+    reference = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     product = models.ForeignKey(Product, models.PROTECT, related_name="orders")
     quantity = models.PositiveIntegerField(default=1)
     card = models.CharField(max_length=20, default="good")

@@ -46,9 +46,9 @@ class Reserved:
     total: int
 
 
-def key_of(order: int) -> str:
+def key_of(order: Order) -> str:
     """What the gateway knows an order's charge by, however often it is asked."""
-    return f"order-{order}"
+    return f"order-{order.reference}"
 
 
 fulfil_order = workflow(
@@ -87,7 +87,7 @@ def charge(ctx: Context[Placed]) -> str:
     order = Order.objects.get(pk=ctx.input.order)
     total = ctx.output(reserve).total
     try:
-        payment = gateway.charge(key_of(order.pk), total, order.card)
+        payment = gateway.charge(key_of(order), total, order.card)
     except gateway.Declined as error:
         raise NonRetryable(str(error)) from error
     stock.paid(order.pk, payment)
@@ -114,6 +114,6 @@ def deliver(ctx: DurableContext[Placed]) -> str:
 @fulfil_order.on_failure(retries=Retry(5, initial=timedelta(seconds=1)))
 def compensate(ctx: Context[Placed]) -> None:
     """Give back the money and what was reserved."""
-    order = ctx.input.order
+    order = Order.objects.get(pk=ctx.input.order)
     gateway.refund(key_of(order))
-    stock.release(order, "; ".join(error.message for error in ctx.errors.values()))
+    stock.release(order.pk, "; ".join(error.message for error in ctx.errors.values()))

@@ -79,7 +79,7 @@ def test_an_order_is_charged_although_the_gateway_fails_at_first(
     pass_time()
     assert status(order) == STATUS.SHIPPED
     assert stock("mug") == 97
-    assert gateway.ledger() == {f"pay-order-{order.pk}": 3_600}
+    assert gateway.ledger() == {f"pay-order-{order.reference}": 3_600}
     charged = TaskRun.objects.get(run_id=order.run_id or "", task__name="charge")
     assert charged.attempts == 2
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import uuid
+
 import django.db.models.deletion
 from django.db import migrations, models
 
@@ -42,6 +44,10 @@ class Migration(migrations.Migration):
                         serialize=False,
                         verbose_name="ID",
                     ),
+                ),
+                (
+                    "reference",
+                    models.UUIDField(default=uuid.uuid4, editable=False, unique=True),
                 ),
                 ("quantity", models.PositiveIntegerField(default=1)),
                 ("card", models.CharField(default="good", max_length=20)),
