@@ -126,9 +126,9 @@ def test_two_workers_never_share_a_batch_nor_take_half_of_it(lab: Lab) -> None:
                 taken += sizes(gathered)
                 for claims in gathered.batches:
                     assert hand.complete(*claims).accepted == 5
-    while gathered := look(a, shape).batches:
-        taken += [len(claims) for claims in gathered]
-        for claims in gathered:
+    while batches := look(a, shape).batches:
+        taken += map(len, batches)
+        for claims in batches:
             a.complete(*claims)
     assert taken == [5] * 40
 
