@@ -12,8 +12,8 @@ from django.contrib.auth.models import Group
 
 from orchestrator import DurableContext, EventCondition, durable_task, events, task
 from orchestrator.engine import inspect, sessions
-from orchestrator.models import Attempt, JournalEntry, Lease, Wait, WaitCondition
-from orchestrator.testing import drain, travel
+from orchestrator.models import Attempt, JournalEntry, Lease, Run, Wait, WaitCondition
+from orchestrator.testing import drain, make_context, travel
 
 pytestmark = [
     pytest.mark.usefixtures("own_definitions"),
@@ -76,6 +76,22 @@ def test_an_async_function_does_what_a_sync_one_does() -> None:
         drain()
     assert handle.result() == [5, 2, "paid", 9, [0, 3, 6], [1], 1]
     assert Group.objects.count() == 1
+
+
+def test_a_function_can_be_called_alone_with_answers() -> None:
+    @durable_task
+    async def alone(ctx: DurableContext[None]) -> list[Any]:
+        async def branch() -> int:
+            await ctx.asleep(DAY)
+            return await ctx.arun(triple, 3)
+
+        first, payload = await asyncio.gather(branch(), ctx.await_for_event("paid"))
+        return [first, payload, await ctx.astep(len, "abc"), (await ctx.anow()).year]
+
+    ctx = make_context(alone, answers=["paid by ada", 9])
+    assert alone.call(ctx)[:3] == [9, "paid by ada", 3]
+    with pytest.raises(AssertionError, match="no answer left"):
+        alone.call(make_context(alone))
 
 
 def test_sync_calls_are_refused_in_an_async_function() -> None:
@@ -268,6 +284,25 @@ def test_what_is_not_durable_keeps_the_function_awake() -> None:
     with travel(2 * DAY):
         drain()
     assert handle.result() == 1
+
+
+def test_what_is_waited_for_begins_although_another_branch_is_busy() -> None:
+    seen: list[int] = []
+
+    @durable_task
+    async def busy(ctx: DurableContext[None]) -> int:
+        async def other() -> None:
+            await asyncio.sleep(0.5)
+            seen.append(await Run.objects.acount())
+
+        output, _ = await asyncio.gather(ctx.arun(triple, 3), other())
+        return output
+
+    handle = busy.enqueue()
+    drain()
+    assert seen[0] == 2
+    assert handle.result() == 9
+    assert Run.objects.count() == 2
 
 
 def test_an_exception_of_one_branch_fails_the_attempt() -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextvars import Context as Variables
 from contextvars import ContextVar, copy_context
 from itertools import count
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 SPINS = 20  # rounds of the loop for which a look is repeated at once
 LOOK = 0.005  # seconds between two looks after that
+BUSY_LOOK = 0.05  # seconds between two looks at branches that do something else
 GRACE = 0.1  # seconds after which an end is delivered although branches move
 
 _current: ContextVar[Branches | None] = ContextVar(
@@ -55,7 +56,6 @@ class Branches:
         self.aside: set[asyncio.Task[None]] = set()
         self.steps = 0
         self.kept: set[int] = set()  # groups that are waited for with the slot
-        self.keeping = False
         self._numbers = count()
         self._looking = False
         self._since = 0.0
@@ -171,7 +171,10 @@ class Branches:
             self._looking = False
             self._deliver_next()
         elif self.ready or self.waiting:
-            self.loop.call_later(LOOK, self._look, turn)
+            busy = self.loop.time() - self._since > GRACE
+            if busy and self._fresh():
+                self._begin()
+            self.loop.call_later(BUSY_LOOK if busy else LOOK, self._look, turn)
         else:
             self._looking = False
 
@@ -200,29 +203,48 @@ class Branches:
     # Waiting with the slot, or without.
 
     def _all_blocked(self) -> None:
-        asks = [ask for asks in self.waiting.values() for ask in asks]
-        fresh = [ask for ask in asks if ask.group not in self.kept]
-        if not fresh and self.kept:
-            self.keeping = True
-            return
-        if self.ctx.keeper.keeps:
-            self._aside(self._keep(fresh))
-        else:
+        if not self.ctx.keeper.keeps:
             self.suspend()
+            return
+        fresh = self._fresh()
+        if fresh or not self.kept:
+            self._aside(self._keep(fresh))
+
+    def _fresh(self) -> list[Ask]:
+        """What is waited for and was not registered yet."""
+        asks = [ask for asks in self.waiting.values() for ask in asks]
+        return [ask for ask in asks if ask.group not in self.kept]
+
+    def _begin(self) -> None:
+        """Begin with what some branches wait for, while others are busy."""
+        fresh = self._fresh()
+        self.kept.update(ask.group for ask in fresh)
+        self.steps += 1  # no suspension meanwhile
+        self._aside(self._begun(fresh))
+
+    async def _begun(self, asks: Sequence[Ask]) -> None:
+        try:
+            await self.ctx.keeper.begin(asks, self)
+        except BaseException as error:
+            self._refused(error)
+        finally:
+            self.steps -= 1
+            self._look_soon()
 
     async def _keep(self, asks: Sequence[Ask]) -> None:
         self.kept.update(ask.group for ask in asks)
         try:
             kept = await self.ctx.keeper.keep(asks, self)
         except BaseException as error:
-            for future in list(self.waiting):
-                if not future.done():
-                    future.set_exception(error)
+            self._refused(error)
             return
-        if kept:
-            self.keeping = True
-        else:
+        if not kept:
             self.suspend()
+
+    def _refused(self, error: BaseException) -> None:
+        for future in list(self.waiting):
+            if not future.done():
+                future.set_exception(error)
 
     def arrived(self, group: int, entries: list[Entry]) -> None:
         """What a group waited for with its slot has come; from any thread."""
@@ -230,7 +252,6 @@ class Branches:
 
     def _arrived(self, group: int, entries: list[Entry]) -> None:
         self.kept.discard(group)
-        self.keeping = False
         for future, asks in self.waiting.items():
             if asks[0].group == group:
                 order = max(entry.order or 0 for entry in entries)
@@ -299,43 +320,3 @@ def _make_task(
     if branches is not None:
         branches.adopt(task)
     return task
-
-
-async def run(ctx: Calls, invoke: Callable[[], Awaitable[Any]], linger: float) -> Any:
-    """Execute an async durable function; what it returns.
-
-    Raises Suspend when it has to wait: its branches are cancelled, and have `linger`
-    seconds for their `finally` blocks.
-    """
-    branches = ctx.branches = Branches(ctx)
-    root = branches.begin(_awaiting(invoke))
-    try:
-        await asyncio.wait({root, branches.ended}, return_when=asyncio.FIRST_COMPLETED)
-        if branches.ended.done():
-            await _end(branches, linger)
-            raise Suspend
-        return root.result()
-    except asyncio.CancelledError:
-        root.cancel()
-        await asyncio.wait({root})
-        raise
-    finally:
-        for task in list(branches.tasks):
-            task.cancel()
-        if not branches.ended.done():
-            branches.ended.cancel()
-
-
-async def _awaiting(invoke: Callable[[], Awaitable[Any]]) -> Any:
-    return await invoke()
-
-
-async def _end(branches: Branches, linger: float) -> None:
-    tasks = list(branches.tasks)
-    for task in tasks:
-        task.cancel()
-    if tasks:
-        await asyncio.wait(tasks, timeout=linger)
-    for task in tasks:
-        if task.done() and not task.cancelled():
-            task.exception()  # it is dropped, so nobody is to be told of it

@@ -38,6 +38,7 @@ class Ask:
     condition: Mapping[str, Any] | None = None
     until: datetime | None = None
     child: Child | None = None
+    snapshot: str | None = None  # what had committed, where an event is waited for
     called: float = field(default_factory=time.monotonic)
 
 
@@ -61,6 +62,12 @@ class Keeper(Protocol):
 
     def wait(self, asks: Sequence[Ask]) -> list[Entry] | None:
         """Wait for all of the calls here; None to wait for them without the slot."""
+
+    async def begin(self, asks: Sequence[Ask], branches: Branches) -> None:
+        """Begin to wait for these in any case, while other branches are busy."""
+
+    def snapshot(self) -> str | None:
+        """What has committed by now, by which events that come later are known."""
 
     def end(self) -> None:
         """The attempt is over."""

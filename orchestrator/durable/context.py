@@ -167,12 +167,18 @@ class DurableContext(Running, Context[Input_co]):
         Events count from when this call was first made, or as far back as `lookback`
         says. A ParentCondition has no place here.
         """
-        [entry] = self._wait([self._wait_for(condition)])
+        ask, listens = self._wait_for(condition)
+        if listens:
+            ask.snapshot = self.keeper.snapshot()
+        [entry] = self._wait([ask])
         return outcomes.wait_result(entry)
 
     async def await_for(self, condition: Condition) -> WaitResult:
         """`wait_for` for async functions."""
-        [entry] = await self._await([self._wait_for(condition)])
+        ask, listens = self._wait_for(condition)
+        if listens:
+            ask.snapshot = await self.keeper.in_thread(self.keeper.snapshot)
+        [entry] = await self._await([ask])
         return outcomes.wait_result(entry)
 
     def wait_for_event(
@@ -278,7 +284,7 @@ class DurableContext(Running, Context[Input_co]):
             EntryKind.WAIT, "sleep", asked.sleep_until(moment), until=moment
         )
 
-    def _wait_for(self, condition: Condition) -> Ask:
+    def _wait_for(self, condition: Condition) -> tuple[Ask, bool]:
         if check_condition(condition, "wait_for") is None:
             raise InvalidInput("wait_for(None) would wait for nothing; leave it out.")
         if any(isinstance(leaf, ParentCondition) for leaf in condition.leaves()):
@@ -286,10 +292,13 @@ class DurableContext(Running, Context[Input_co]):
                 "A ParentCondition has no place in ctx.wait_for: parents have ended "
                 "before a task begins. Use ctx.output(parent)."
             )
-        name = " ".join(leaf.label for leaf in condition.leaves())[:200]
-        return self._ask(
+        leaves = list(condition.leaves())
+        name = " ".join(leaf.label for leaf in leaves)[:200]
+        ask = self._ask(
             EntryKind.WAIT, name, asked.wait(condition), condition=condition.to_dict()
         )
+        listens = any(isinstance(leaf, EventCondition) for leaf in leaves)
+        return ask, listens and not ask.recorded
 
 
 def _nobody(entry: Entry) -> None:

@@ -11,7 +11,7 @@ from asgiref.sync import async_to_sync
 from orchestrator.conditions import Condition
 from orchestrator.context import Context
 from orchestrator.definitions import TaskDefinition
-from orchestrator.durable import branches
+from orchestrator.durable import loops
 from orchestrator.durable.context import DurableContext
 from orchestrator.durable.keepers import DatabaseKeeper
 from orchestrator.engine.journal import Fence, Journal
@@ -70,7 +70,7 @@ class DurableTask(TaskDefinition[Input, Output]):
         if not self.is_async:
             return function(ctx)
         assert isinstance(ctx, DurableContext)  # noqa: S101 - for the type alone
-        return branches.run(ctx, lambda: function(ctx), LINGER)
+        return loops.run(ctx, lambda: function(ctx), LINGER)
 
     async def ainvoke(self, ctx: Context[Any]) -> Any:
         """Call an async function: its result."""

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
-from django.db import transaction
+from django.db import connections, transaction
 from django.utils import timezone
 
 from orchestrator.conf import settings
@@ -83,6 +83,7 @@ class DatabaseKeeper:
             name=ask.name,
             asked=ask.asked,
             output=output,
+            alone=len(connections[settings.database].atomic_blocks) == 1,
         )
         return Entry(
             ask.position, ask.kind.value, ask.asked, output, None, order, moment
@@ -108,9 +109,14 @@ class DatabaseKeeper:
                 ask.condition,
                 ask.until,
                 ask.child,
+                ask.snapshot,
             )
             for ask in asks
         ]
+
+    def snapshot(self) -> str | None:
+        """What has committed by now."""
+        return waits.snapshot(sessions.django_session())
 
     def wait(self, asks: Sequence[Ask]) -> list[Entry] | None:
         """Keep the slot where the policy says so."""
@@ -130,9 +136,16 @@ class DatabaseKeeper:
 
     async def keep(self, asks: Sequence[Ask], branches: Branches) -> bool:
         """Keep the slot where the policy says so."""
-        if self.residents is None or not self.keeps:
+        if not self.keeps:
             return False
+        await self.begin(asks, branches)
+        return True
+
+    async def begin(self, asks: Sequence[Ask], branches: Branches) -> None:
+        """Register what is waited for; a worker delivers what is over meanwhile."""
         await self.in_thread(lambda: self._register(asks))
+        if self.residents is None:
+            return
         if self._async is None:
             self._async = AsyncResident(
                 self.fence, self.branch, self.policy, self._in_order
@@ -140,7 +153,6 @@ class DatabaseKeeper:
             self._async.branches = branches
         self._async.add(asks)
         self.residents.add(self._async)
-        return True
 
     def _register(self, asks: Sequence[Ask]) -> None:
         with transaction.atomic(using=settings.database, durable=True):
@@ -196,13 +208,21 @@ class TestKeeper:
 
     async def keep(self, asks: Sequence[Ask], branches: Branches) -> bool:
         """The next answers."""
+        await self.begin(asks, branches)
+        return True
+
+    async def begin(self, asks: Sequence[Ask], branches: Branches) -> None:
+        """The next answers."""
         for group in dict.fromkeys(ask.group for ask in asks):
             ours = [ask for ask in asks if ask.group == group]
             branches.arrived(group, [self._answered(ask) for ask in ours])
-        return True
 
     def stop(self) -> None:
         """Nobody waits here."""
+
+    def snapshot(self) -> str | None:
+        """No event comes."""
+        return None
 
     def end(self) -> None:
         """Nothing is kept."""

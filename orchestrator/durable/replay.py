@@ -78,12 +78,20 @@ class ReplayKeeper:
         """Stop: it would wait here."""
         raise Stop(asks)
 
+    async def begin(self, asks: Sequence[Ask], branches: Branches) -> None:
+        """Stop: it would wait here."""
+        raise Stop(asks)
+
     async def in_thread(self, function: Callable[[], Value]) -> Value:
         """Call `function` on the connection of the caller."""
         return await sync_to_async(function)()
 
     def stop(self) -> None:
         """Nobody waits here."""
+
+    def snapshot(self) -> str | None:
+        """No event comes."""
+        return None
 
     def end(self) -> None:
         """Nothing is kept."""

@@ -14,6 +14,8 @@ from orchestrator.engine.claim import Claim
 from orchestrator.engine.sessions import Row, Session, array, statements, uuids
 from orchestrator.exceptions import LeaseLost
 
+PATIENCE = "30s"  # that a step may take from its record to its commit
+
 
 class Entry(NamedTuple):
     """One durable call on record; `output` and `error` are JSON texts.
@@ -104,11 +106,13 @@ def record(
     name: str,
     asked: str,
     output: str | None,
+    alone: bool = True,
 ) -> tuple[int, datetime]:
     """Write an entry that is over, in the caller's transaction: its order, its time.
 
-    Locks the lease FOR SHARE until the commit. Raises LeaseLost where the task run is
-    not this attempt's any more: all that the transaction did is to be undone.
+    Locks the lease FOR SHARE until the commit; where the transaction is the step's
+    `alone`, the server ends it if that does not come soon. Raises LeaseLost where the
+    task run is not this attempt's any more: all that was done is to be undone.
     """
     failpoints.hit("journal.before")
     rows = session.fetch(
@@ -124,11 +128,12 @@ def record(
             "attempt": fence.attempt,
             "worker_id": fence.worker_id,
             "output": output,
+            "patience": PATIENCE if alone else None,
         },
     )
     if not rows:
         raise LeaseLost
-    order, moment = rows[0]
+    order, moment, _ = rows[0]
     return order, moment
 
 

@@ -1,7 +1,8 @@
 -- Read and write what durable functions have done.
 -- Params: task_run_ids uuid[]; low, high uuid (bounds of their families); attempts
 --         int[]; worker_id uuid; entry_ids uuid[]; run_id uuid; of one entry: id, task_run_id uuid, branch, position,
---         attempt int, kind, name, asked text, output text (JSON or null).
+--         attempt int, kind, name, asked text, output text (JSON or null);
+--         patience text (a duration) or null.
 --
 -- An entry that is over gets its `completed_order` when it is delivered to the
 -- function, not when it came to be over: so a replay delivers in the same order.
@@ -59,9 +60,10 @@ WHERE task_run.id = ANY (%(task_run_ids)s::uuid[])
   AND task_run.id >= %(low)s::uuid AND task_run.id <= %(high)s::uuid
 
 -- step: record
--- Write one entry that is over, as the last statement of a step's transaction.
+-- Write one entry that is over, as the last statement of a step's transaction. A process
+-- that freezes between this and its commit holds the lease for `patience` at most.
 -- Locks:  the lease, FOR SHARE.
--- Rows:   its order and its time; none where the lease is lost.
+-- Rows:   its order, its time, and a setting; none where the lease is lost.
 INSERT INTO orchestrator_journal_entry (
     id, task_run_id, branch, position, kind, name, asked, attempt, output,
     completed_order, created_at, completed_at
@@ -75,7 +77,15 @@ FROM orchestrator_lease AS lease
 WHERE lease.task_run_id = %(task_run_id)s::uuid AND lease.attempt = %(attempt)s::int
   AND lease.worker_id IS NOT DISTINCT FROM %(worker_id)s::uuid
 FOR SHARE
-RETURNING completed_order, created_at
+RETURNING
+    completed_order, created_at,
+    set_config(
+        'idle_in_transaction_session_timeout',
+        coalesce(
+            %(patience)s::text, current_setting('idle_in_transaction_session_timeout')
+        ),
+        true
+    )
 
 -- step: deliver
 -- Number entries that are over, for a function that waits for them with its slot.

@@ -26,7 +26,8 @@ class Request(NamedTuple):
 
     `group` is the position of the awaiting call, which may wait for several entries.
     `called` is its `time.monotonic()`; `recorded`: it is in the journal already. It
-    waits for a `child`, until a time, or for a `condition` (as data).
+    waits for a `child`, until a time, or for a `condition` (as data); `snapshot` is
+    what had committed then, for one with events.
     """
 
     task_run_id: UUID
@@ -43,6 +44,7 @@ class Request(NamedTuple):
     condition: Mapping[str, Any] | None = None
     until: datetime | None = None
     child: Child | None = None
+    snapshot: str | None = None
 
     @property
     def entry_id(self) -> UUID:
@@ -109,6 +111,12 @@ def write(session: Session, requests: Sequence[Request]) -> bool:
         session.send(steps["conditions"], _conditions(some_leaves))
     failpoints.hit("waits.written")
     return any(leaf.early for leaf in leaves)
+
+
+def snapshot(session: Session) -> str:
+    """What has committed by now, to know which events come later."""
+    text: str = session.fetch(statements("waits")["snapshot"], {})[0][0]
+    return text
 
 
 def open_groups(
@@ -211,6 +219,7 @@ def _conditions(leaves: Sequence[Leaf]) -> dict[str, Any]:
         "lookbacks": array(leaf.lookback for leaf in leaves),
         "sleeps": array(leaf.sleep for leaf in leaves),
         "checked": array(leaf.checked for leaf in leaves),
+        "snapshots": [r.snapshot for r in requests],
     }
 
 

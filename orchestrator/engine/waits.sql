@@ -3,7 +3,8 @@
 --         branches, positions, groups, attempts, leaves int[]; kinds, names, asked, keys,
 --         scopes, expressions text[]; ages float8[] (seconds since the call), sleeps,
 --         lookbacks float8[] (seconds or null), untils timestamptz[] (or null);
---         checked bool[]: nothing can have come before; task_run_id uuid, attempt int,
+--         checked bool[]: nothing can have come before; snapshots text[]: what had
+--         committed when an event began to be waited for, null is now; task_run_id uuid, attempt int,
 --         worker_id uuid of a lease; waiting uuid[], waiting_groups int[].
 
 -- step: fence
@@ -14,6 +15,12 @@ FROM orchestrator_lease AS lease
 WHERE lease.task_run_id = %(task_run_id)s::uuid AND lease.attempt = %(attempt)s::int
   AND lease.worker_id IS NOT DISTINCT FROM %(worker_id)s::uuid
 FOR SHARE
+
+-- step: snapshot
+-- What has committed by now: an event that commits later counts, whatever its time.
+-- Locks:  none.
+-- Rows:   one: the snapshot.
+SELECT pg_current_snapshot()::text
 
 -- step: open
 -- Which of the groups have conditions that are still to come true.
@@ -66,7 +73,10 @@ SELECT
         THEN entry.created_at - coalesce(new.lookback, 0) * interval '1 second'
     END,
     new.lookback IS NOT NULL,
-    CASE WHEN new.kind = 'EVENT' THEN pg_current_snapshot()::text ELSE '' END,
+    CASE
+        WHEN new.kind = 'EVENT' THEN coalesce(new.snapshot, pg_current_snapshot()::text)
+        ELSE ''
+    END,
     CASE WHEN new.kind = 'EVENT' THEN pg_current_xact_id()::text::bigint END,
     CASE
         WHEN new.kind = 'SLEEP'
@@ -78,10 +88,10 @@ FROM unnest(
     %(groups)s::int[], %(leaves)s::smallint[], %(kinds)s::text[], %(keys)s::text[],
     %(scopes)s::text[], %(expressions)s::text[], %(lookbacks)s::float8[],
     %(sleeps)s::float8[], %(untils)s::timestamptz[], %(child_run_ids)s::uuid[],
-    %(checked)s::bool[]
+    %(checked)s::bool[], %(snapshots)s::text[]
 ) AS new (
     entry_id, run_id, task_run_id, number, leaf, kind, key, scope, expression,
-    lookback, sleep, until, child_run_id, checked
+    lookback, sleep, until, child_run_id, checked, snapshot
 )
 CROSS JOIN LATERAL (
     SELECT entry.created_at

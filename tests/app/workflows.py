@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
-from django.contrib.auth.models import Group
+from django.utils import timezone
 
 from orchestrator import (
     Context,
@@ -25,6 +26,7 @@ from orchestrator import (
     task,
     workflow,
 )
+from orchestrator.models import AuditEntry
 from tests.app.tasks import tell
 
 
@@ -39,14 +41,22 @@ class Journey:
 
 def effect(key: str) -> str:
     """One row for each time that this is called and committed."""
-    Group.objects.create(name=key)
+    AuditEntry.objects.create(
+        id=uuid4(),
+        action="effect",
+        target_type="effect",
+        target_id=key,
+        target_repr=key,
+        data={},
+        created_at=timezone.now(),
+    )
     return key
 
 
 def effects(key: str) -> list[str]:
     """The rows of effects whose key begins so."""
-    rows = Group.objects.filter(name__startswith=key).order_by("name")
-    return list(rows.values_list("name", flat=True))
+    rows = AuditEntry.objects.filter(target_id__startswith=key).order_by("target_id")
+    return list(rows.values_list("target_id", flat=True))
 
 
 @task(name="tests-pupil")

@@ -35,6 +35,7 @@ def request(
     child: Child | None = None,
     condition: dict[str, Any] | None = None,
     recorded: bool = False,
+    snapshot: str | None = None,
 ) -> Request:
     """One call: a sleep, an event, a child or a condition."""
     kind, asked = EntryKind.WAIT, f"sleep {seconds}"
@@ -61,6 +62,7 @@ def request(
         condition,
         None,
         child,
+        snapshot,
     )
 
 

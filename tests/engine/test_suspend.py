@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from orchestrator.engine import cancel, journal, push, resume, retry, spawn
+from orchestrator.engine import cancel, journal, push, resume, retry, spawn, waits
 from orchestrator.engine.journal import Fence
 from orchestrator.engine.tend import tend
 from orchestrator.exceptions import LeaseLost
@@ -186,6 +186,25 @@ def test_an_event_that_is_pushed_while_a_task_is_suspended_is_not_missed(
     [(_, output, _, over)] = entries(lab, run_id)
     assert over
     assert output == [["paid", None]]
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_an_event_counts_by_when_it_was_committed_and_not_by_when_it_was_pushed(
+    lab: Lab, before: bool
+) -> None:
+    """It may commit between the call and the suspension."""
+    run_id = lab.enqueue_one(durable_shape(lab))
+    claim = lab.main.claim_one()
+    other = lab.hand()
+    with other.session.transaction():
+        push.push(other.session, [pushed("paid")])
+        snapshot = None if before else waits.snapshot(lab.session)
+    tend(other.session)
+    if before:
+        snapshot = waits.snapshot(lab.session)
+    suspend(lab.main, claim, request(claim, event="paid", snapshot=snapshot))
+    tend(lab.session)
+    assert lab.places(run_id) == {"durable": "pending" if before else "queued"}
 
 
 def test_a_cancel_and_a_resume_at_once_leave_nothing_behind(lab: Lab) -> None:
