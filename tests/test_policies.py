@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.exceptions import InvalidDefinition
-from orchestrator.policies import Retry
+from orchestrator.policies import Eviction, Retry
 
 SECOND = timedelta(seconds=1)
 
@@ -92,3 +92,19 @@ def test_what_is_absent_in_data_has_its_default() -> None:
 def test_a_policy_that_cannot_work_is_refused(options: Any) -> None:
     with pytest.raises(InvalidDefinition, match=r"give|write"):
         Retry(**options)
+
+
+def test_an_eviction_frees_the_slot_at_once_unless_it_says_otherwise() -> None:
+    assert Eviction().to_dict() == {"ttl": 0.0, "capacity": True, "priority": 0}
+    assert not Eviction().keeps
+    assert Eviction(SECOND).keeps
+    assert Eviction(None, capacity=False).to_dict()["ttl"] is None
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"ttl": 5}, {"ttl": -SECOND}, {"capacity": 1}, {"priority": True}],
+)
+def test_an_eviction_that_cannot_work_is_refused(options: Any) -> None:
+    with pytest.raises(InvalidDefinition, match="Eviction"):
+        Eviction(**options)
