@@ -30,6 +30,10 @@ Output = TypeVar("Output")
 
 MAX_SIZE = 10_000
 
+# What a task may have besides what is its workflow's. An execution for many runs is
+# not repeated for one of them, and what they wait for is each other.
+OPTIONS = ("execution_timeout", "schedule_timeout", "slot_cost")
+
 
 class BatchOptions(TypedDict, total=False):
     """The options of `@batch_task`, besides those of the batch."""
@@ -143,6 +147,12 @@ class BatchTask(DurableTarget[Input, Output], Generic[Key, Input, Output]):
     ) -> None:
         self.function = function = injected(check_function(function))
         self.name = check_name(function.__name__ if name is None else name, "task")
+        unknown = options.keys() - OPTIONS
+        if unknown:
+            raise InvalidDefinition(
+                f"Batch task {self.name!r} cannot have {', '.join(sorted(unknown))}; "
+                f"besides those of the batch its options are {', '.join(OPTIONS)}."
+            )
         check_timeout("max_interval", max_interval)
         if group_key is not None:
             cel.check(group_key, NAMES, what=f"The group key of {self.name}")

@@ -20,7 +20,7 @@ from orchestrator.exceptions import TaskCancelled, TaskFailed, UnknownTask
 from orchestrator.hosts import Host
 from orchestrator.serialization import loads
 from orchestrator.states import TaskRunStatus
-from orchestrator.voices import Voice
+from orchestrator.voices import Outlet, Voice
 
 Input_co = TypeVar("Input_co", covariant=True)
 Output = TypeVar("Output")
@@ -202,6 +202,11 @@ class Context(Spawning, Generic[Input_co]):
         Raises InvalidOutput where it is not JSON, or larger than an output may be.
         """
         self.voice.stream(chunk)
+
+    @property
+    def outlet(self) -> Outlet:
+        """Where it goes."""
+        return self._host.outlet
 
     def end_of_attempt(self) -> None:
         """Say what is left to say; called by the worker."""

@@ -16,7 +16,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from typing import Any, TypeVar, overload
+from typing import Any, NamedTuple, TypeVar, overload
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
@@ -265,6 +265,31 @@ def make_context(
     if task.durable:
         return DurableContext(keeper=TestKeeper(answers), **about)
     return Context(**about)
+
+
+class Said(NamedTuple):
+    """What was said with a context made by `make_context`.
+
+    `logs` are (level, message, fields); `progress` is the last (done, total, message).
+    """
+
+    logs: list[tuple[str, str, dict[str, Any]]]
+    chunks: list[Any]
+    progress: tuple[float, float | None, str] | None
+
+
+def said(ctx: Context[Any]) -> Said:
+    """What a task has said so far with `ctx.log`, `ctx.stream` and `ctx.progress`."""
+    outbox = ctx.outlet
+    if not isinstance(outbox, Outbox):
+        raise TypeError("said() takes a context that was made by make_context().")
+    lines, chunks, words = outbox.everything()
+    logs = []
+    for text in lines:
+        line = json.loads(text)
+        logs.append((line["level"], line["message"], line["fields"] or {}))
+    latest = (words[-1].done, words[-1].total, words[-1].message) if words else None
+    return Said(logs, [json.loads(text) for text in chunks], latest)
 
 
 def _refuse_atomic() -> None:

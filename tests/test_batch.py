@@ -257,6 +257,8 @@ def test_other_tasks_do_not_wait_for_batches() -> None:
         {"max_size": 3, "group_max_runs": 1},
         {"max_size": 3, "group_key": "input.x", "group_max_runs": 0},
         {"max_size": 3, "broadcast": "yes"},
+        {"max_size": 3, "retries": 3},
+        {"max_size": 3, "isolated": True},
     ],
 )
 def test_a_wrong_declaration_is_refused(options: Any) -> None:

@@ -12,7 +12,7 @@ from asgiref.sync import async_to_sync, sync_to_async
 
 from orchestrator import Context, Retry, RunHandle, RunNotFound, ids, task, workflow
 from orchestrator.models import LogLine
-from orchestrator.testing import drain
+from orchestrator.testing import drain, make_context, said
 from orchestrator.voices import Outbox, Voice, captured, lines, speaker
 
 pytestmark = pytest.mark.usefixtures("own_definitions")
@@ -256,3 +256,23 @@ def test_a_retry_with_a_delay_logs_nothing_of_its_own() -> None:
     handle = fails.enqueue()
     drain()
     assert handle.logs() == []
+
+
+def test_a_test_reads_what_a_task_has_said_without_a_run() -> None:
+    wf = workflow("wf")
+
+    @wf.task
+    def speak(ctx: Context[None]) -> None:
+        ctx.log("a line", "DEBUG", n=1)
+        ctx.stream({"a": 1})
+        ctx.progress(1, 3)
+        ctx.progress(2, 3, "nearly")
+
+    ctx = make_context(speak)
+    assert said(ctx) == ([], [], None)
+    speak.call(ctx)
+    assert said(ctx) == (
+        [("DEBUG", "a line", {"n": 1})],
+        [{"a": 1}],
+        (2.0, 3.0, "nearly"),
+    )

@@ -130,6 +130,13 @@ class Outbox:
             self.size += _size(said)
             self.due_at = time.monotonic() + delay
 
+    def everything(self) -> tuple[list[str], list[str], list[Word]]:
+        """The texts of lines and chunks, and the words, that are still here."""
+        with self._lock:
+            lines = [line.text for line in self._said.lines]
+            chunks = [chunk.text for chunk in self._said.chunks]
+            return lines, chunks, list(self._words.values())
+
     def drop(self, said: Said) -> None:
         """Count a batch that can never be written."""
         with self._lock:
