@@ -198,12 +198,14 @@ class Model:
         kind = tree[0]
         if kind == "parent":
             parent = self.story.nodes[tree[1]]
-            return self.status[tree[1]] == COMPLETED and parent.output >= tree[2]
+            least: int = tree[2]
+            return self.status[tree[1]] == COMPLETED and parent.output >= least
         if kind in ("or", "and"):
             parts = {self.holds(part, opened, hour) for part in tree[1:]}
-            if (kind == "or") in parts:
-                return kind == "or"
-            return None if None in parts else kind == "and"
+            deciding: bool = kind == "or"
+            if deciding in parts:
+                return deciding
+            return None if None in parts else not deciding
         if hour is None:
             return None
         if kind == "sleep":

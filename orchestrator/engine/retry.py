@@ -28,8 +28,9 @@ def retry(
     `tasks` are those that failed or were cancelled, all, or those named and all that
     depend on them. The run keeps its id, its input and its version; its generation and
     that of the reopened task runs rise by one, and their budgets start anew. Durable
-    tasks replay their journals; without `keep_journal` they begin another branch, with
-    nothing in it.
+    tasks replay their journals, and a child run whose failure they ended with is
+    retried as well; without `keep_journal` they begin another branch, with nothing in
+    it.
 
     Joins the caller's transaction, and may wait for another one that holds the Run.
     Raises RunNotFound; IllegalTransition where the run has not ended, nothing of it
@@ -73,14 +74,32 @@ def retry(
                 shape.tasks[ordinal].schedule_timeout_ms for ordinal in chosen
             ),
         }
-        if not keep_journal:
-            durable = [keys[n] for n in chosen if shape.tasks[n].durable]
+        durable = [keys[n] for n in chosen if shape.tasks[n].durable]
+        if durable and keep_journal:
+            _retry_children(session, durable)
+        elif durable:
             session.send(steps["forget"], {"task_run_ids": array(durable)})
         queued = session.fetch(steps["reopen"], params)
         notify.wake(session, {row[0] for row in queued})
         if any(shape.tasks[ordinal].judged for ordinal in chosen):
             notify.tend(session)
     return len(chosen)
+
+
+def _retry_children(session: Session, task_run_ids: Sequence[UUID]) -> None:
+    """Reopen the child runs of which these task runs died, and wait for them again."""
+    steps = statements("retry")
+    rows = session.fetch(steps["died_of"], {"task_run_ids": array(task_run_ids)})
+    forgotten = []
+    for entry_id, child_run_id, unsuccessful in rows:
+        try:
+            if unsuccessful:
+                retry(session, child_run_id)
+        except (IllegalTransition, RunNotFound):
+            continue  # its failure stands
+        forgotten.append(entry_id)
+    if forgotten:
+        session.send(steps["unlearn"], {"entry_ids": array(forgotten)})
 
 
 def _staying(ended: Sequence[tuple[str, str]]) -> dict[str, Any]:

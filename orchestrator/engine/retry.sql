@@ -1,9 +1,9 @@
 -- Reopen an ended run.
 -- Params: run_id uuid; task_run_ids uuid[]; remaining int[] (parents that are reopened,
 --         too), schedule_timeouts int[] (ms or null), judged bool[], one element a
---         task run; tasks
---         int, how many these are; failed, cancelled int, reason text of those that
---         stay as they are; counted bool; started_at timestamptz or null.
+--         task run; tasks int, how many these are; failed, cancelled int, reason text
+--         of those that stay as they are; counted bool; started_at timestamptz or null;
+--         entry_ids uuid[].
 -- Locks:  `lock` takes the Run row and waits for it.
 
 -- step: lock
@@ -27,6 +27,41 @@ ORDER BY ordinal
 UPDATE orchestrator_task_run
 SET branch = branch + 1
 WHERE id = ANY (%(task_run_ids)s::uuid[]) AND status IS NOT NULL
+
+-- step: died_of
+-- The children whose failure is the last thing that a journal tells of.
+-- Rows:   entry id, child run id, whether the child failed or was cancelled.
+--
+-- What was recorded after it is what the function did about it: that stays.
+SELECT
+    entry.id, entry.child_run_id,
+    coalesce(child.status, 'COMPLETED') IN ('FAILED', 'CANCELLED')
+FROM orchestrator_task_run AS task_run
+JOIN orchestrator_journal_entry AS entry
+    ON entry.task_run_id = task_run.id AND entry.branch = task_run.branch
+JOIN orchestrator_run AS child ON child.id = entry.child_run_id
+WHERE task_run.id = ANY (%(task_run_ids)s::uuid[])
+  AND entry.kind = 'CHILD'
+  AND (
+      -- Nobody has been told yet.
+      entry.completed_at IS NULL
+      OR entry.error IS NOT NULL AND NOT EXISTS (
+          SELECT
+          FROM orchestrator_journal_entry AS later
+          WHERE later.task_run_id = entry.task_run_id AND later.branch = entry.branch
+            AND later.position > entry.position
+            AND (later.attempt > entry.attempt
+                 OR later.created_at > entry.completed_at)
+      )
+  )
+ORDER BY entry.child_run_id
+
+-- step: unlearn
+-- Locks:  the entries, of a run that is locked.
+-- Rows:   none.
+UPDATE orchestrator_journal_entry
+SET error = NULL, completed_at = NULL, completed_order = NULL
+WHERE id = ANY (%(entry_ids)s::uuid[])
 
 -- step: reopen
 -- Rows:   the queue id of each item queued.
