@@ -60,8 +60,8 @@ def _below(session: Session, roots: Versions, held: Versions) -> Versions:
     """The open runs below the roots that are held: those that were locked with them,
     and those that have been spawned since."""
     found = tree.below(session, roots)
-    late = _lock(session, found.keys() - held.keys())
-    return {run_id: found[run_id] for run_id in found if run_id in held | late}
+    locked = held | _lock(session, found.keys() - held.keys())
+    return {run_id: found[run_id] for run_id in found if run_id in locked}
 
 
 def _end(session: Session, runs: Versions, reason: str) -> bool:

@@ -58,7 +58,8 @@ def _children(
     owned = list(task_run_ids(session, runs))
     for start in range(0, len(owned), CHUNK):
         part = owned[start : start + CHUNK]
-        bounds = [ids.family_bounds(run_id) for run_id, _ in part]
+        families = {run_id: ids.family_bounds(run_id) for run_id, _ in part}
+        bounds = [families[run_id] for run_id, _ in part]
         params = {
             "parents": uuids(task_run for _, task_run in part),
             "lows": uuids(low for low, _ in bounds),
