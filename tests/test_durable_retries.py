@@ -17,6 +17,7 @@ from orchestrator import (
 from orchestrator.engine import inspect, sessions
 from orchestrator.models import Run
 from orchestrator.states import RunStatus
+from orchestrator.tasks import StandaloneTask
 from orchestrator.testing import drain
 
 pytestmark = [
@@ -36,7 +37,7 @@ def _nothing_is_broken(db: None) -> Iterator[None]:
     assert inspect.violations(sessions.django_session()) == []
 
 
-def child() -> Any:
+def child() -> StandaloneTask[[int], int]:
     @task(name="retries-child")
     def one(number: int) -> int:
         called.append(number)
