@@ -7,6 +7,7 @@ many at once, or what a crash interrupted: a hint only makes it soon.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from orchestrator.engine import resume
@@ -24,17 +25,19 @@ VERBS: tuple[Callable[[Session], int], ...] = (
     resume.resume,
 )
 
-ROUNDS = 100  # of all verbs, before others get their turn
+TURN = 1.0  # seconds after which whoever tends has other things to do, too
 
 
 def tend(session: Session) -> int:
     """Do all that there is to do, in durable transactions; how much was done.
 
     What one verb does may be work for another one. What is locked elsewhere is left,
-    and found again by whoever tends next.
+    and found again by whoever tends next. Where there is more than can be done in a
+    second, so is the rest: only after a 0 there is nothing left.
     """
+    until = time.monotonic() + TURN
     total = 0
-    for _ in range(ROUNDS):
+    while time.monotonic() < until:
         done = sum(verb(session) for verb in VERBS)
         if not done:
             break

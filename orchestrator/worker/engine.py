@@ -85,7 +85,7 @@ class Engine:
         self.looked_at = 0.0
         self.changed: set[UUID] = set()
         self.feed_at = 0.0
-        self.retiring = False
+        self.retiring = self.tended = False
         self.outbox = Outbox(hands.mailbox.ring)
         self.host = Host(worker_id=key.worker_id) if host is None else host
         self.host.outlet = self.outbox
@@ -143,9 +143,10 @@ class Engine:
         if self.orders.reconcile or now >= self.reconciled_at + self.housekeeping:
             self.attempt(self.reconcile)
             return True
-        if self.orders.tend:
+        if self.orders.tend and not self.tended:
             self.attempt(self.tend)
             return True
+        self.tended = False
         if now >= self.outbox.due_at:
             self.attempt(lambda: self.scribe.write(self.link.session))
             return True
@@ -166,7 +167,7 @@ class Engine:
         if self.changed and now >= self.feed_at + FEED_INTERVAL:
             self.attempt(self.send_feed)
             return True
-        return False
+        return self.orders.tend
 
     def wait(self, now: float) -> None:
         """Sleep until a result, a word of the supervisor or the next thing due."""
@@ -293,8 +294,10 @@ class Engine:
 
     def tend(self) -> None:
         """Route and judge what waits; a scheduler does so, too, but not as soon."""
-        self.orders.tend = False
-        tend(self.link.session)
+        # What has come back has its turn before the next time.
+        self.tended, self.orders.tend = True, False
+        if tend(self.link.session):
+            self.orders.tend = True
         if self.residents is not None and self.residents.all():
             self.residents.look_soon()
 
