@@ -316,3 +316,26 @@ def test_pages_fit_and_are_drawn_in_both_themes(
             page.screenshot(path=shot, full_page=True)
             assert shot.stat().st_size > 10_000
             page.close()
+
+
+def test_a_whole_list_is_cancelled_in_the_background_and_watched(
+    site: Site, visit: Visit
+) -> None:
+    calls = [workflows.echo.bind(n) for n in range(600)]
+    workflows.echo.enqueue_many(calls)
+    page = visit().look(LIST)
+    page.check("#result_list tbody tr:first-child input[type=checkbox]")
+    page.select_option("select[name=action]", "cancel")
+    page.click("button[name=index]")
+    page.check("input[name=scope][value=whole]")
+    page.fill("#orch-reason", "A mistake")
+    page.click(".orch-confirm button[type=submit]")
+    page.wait_for_selector(".orch-live-on")
+    assert "0 of 600" in page.inner_text("#bulk-progress")
+    stays(page)
+    site.start("runscheduler")
+    page.wait_for_selector("#bulk-progress.orch-is-over")
+    assert "600 of 600" in page.inner_text("#bulk-progress")
+    assert not page.locator("text='Stop it'").is_visible()
+    assert stayed(page)
+    assert Run.objects.with_status("CANCELLED").count() == 600
