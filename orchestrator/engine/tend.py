@@ -25,15 +25,15 @@ VERBS: tuple[Callable[[Session], int], ...] = (
     resume.resume,
 )
 
-TURN = 1.0  # seconds after which whoever tends has other things to do, too
+TURN = 3.0  # seconds after which whoever tends has other things to do, too
 
 
 def tend(session: Session) -> int:
     """Do all that there is to do, in durable transactions; how much was done.
 
     What one verb does may be work for another one. What is locked elsewhere is left,
-    and found again by whoever tends next. Where there is more than can be done in a
-    second, so is the rest: only after a 0 there is nothing left.
+    and found again by whoever tends next. Where there is more than can be done in
+    a few seconds, so is the rest: only after a 0 there is nothing left.
     """
     until = time.monotonic() + TURN
     total = 0
