@@ -22,6 +22,7 @@ ROWS = (
     "wait_condition",
     "event",
     "event_item",
+    "journal_entry",
     "open_run",
     "deadline",
     "worker",
