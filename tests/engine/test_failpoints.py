@@ -103,7 +103,8 @@ def test_what_cannot_be_armed_is_refused(text: str) -> None:
 def test_every_point_is_passed_by_some_verb() -> None:
     sources = "".join(
         path.read_text()
-        for path in files("orchestrator.engine").iterdir()
+        for package in ("orchestrator.engine", "orchestrator.durable")
+        for path in files(package).iterdir()
         if path.name.endswith(".py")
     )
     assert set(re.findall(r'failpoints\.hit\("([^"]+)"\)', sources)) == set(
