@@ -169,6 +169,14 @@ class Context(Spawning, Generic[Input_co]):
     # Saying something.
 
     @property
+    def is_replaying(self) -> bool:
+        """Whether a durable function is on the way to where it was before.
+
+        What it says there, it has said already: it is not said again.
+        """
+        return False
+
+    @property
     def voice(self) -> Voice:
         """What this attempt speaks with."""
         if self._voice is None:
@@ -185,7 +193,8 @@ class Context(Spawning, Generic[Input_co]):
         Up to 8 KiB, 10,000 lines an attempt. Python's `logging` in a task comes here,
         too. Never fails the task. Stored within a second, or with the end.
         """
-        self.voice.log(message, level, fields)
+        if not self.is_replaying:
+            self.voice.log(message, level, fields)
 
     def progress(
         self, done: float, total: float | None = None, message: str = ""
@@ -194,14 +203,16 @@ class Context(Spawning, Generic[Input_co]):
 
         Raises InvalidOutput where `done` or `total` is no finite number.
         """
-        self.voice.progress(done, total, message)
+        if not self.is_replaying:
+            self.voice.progress(done, total, message)
 
     def stream(self, chunk: Any) -> None:
         """Send a chunk, text or other JSON, to whoever reads `handle.stream()`.
 
         Raises InvalidOutput where it is not JSON, or larger than an output may be.
         """
-        self.voice.stream(chunk)
+        if not self.is_replaying:
+            self.voice.stream(chunk)
 
     @property
     def outlet(self) -> Outlet:

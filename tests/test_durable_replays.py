@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -247,3 +248,42 @@ def test_a_journal_is_replayed_without_effects(kind: str) -> None:
     change["asked"] = "z"
     with pytest.raises(CommandError, match="tale would fail"):
         replayed(handle)
+
+
+def test_what_was_said_before_a_wait_is_not_said_again() -> None:
+    @durable_task(name="durable-talk", input=int)
+    def talk(ctx: DurableContext[int]) -> None:
+        ctx.log("first")
+        logging.getLogger("shop").warning("second")
+        ctx.stream("chunk 1")
+        ctx.sleep(timedelta(hours=1))
+        ctx.log("third")
+        ctx.stream("chunk 2")
+        ctx.sleep(timedelta(hours=1))
+        ctx.log("fourth")
+
+    handle = talk.enqueue(1)
+    for hours in range(3):
+        with travel(timedelta(hours=2 * hours)):
+            drain()
+    said = [line.message for line in handle.logs()]
+    assert said == ["first", "second", "third", "fourth"]
+    assert list(handle.stream()) == ["chunk 1", "chunk 2"]
+
+
+def test_an_attempt_after_a_failure_says_what_comes_after_its_last_record() -> None:
+    fails = [True]
+
+    @durable_task(name="durable-talk", input=int, retries=1)
+    def talk(ctx: DurableContext[int]) -> None:
+        ctx.log("before")
+        ctx.step(fails.count, True)
+        ctx.log("after")
+        if fails.pop():
+            fails.append(False)
+            raise ValueError("once")
+
+    handle = talk.enqueue(1)
+    drain()
+    said = [line.message for line in handle.logs()]
+    assert said == ["before", "after", "after"]

@@ -88,6 +88,7 @@ class Positions:
     def __init__(self, journal: Journal) -> None:
         self.journal = journal
         self.reached = 0
+        self.recorded = max(journal.entries, default=0)
         self.diverged: NonDeterminism | None = None  # the first time
 
     def ask(self, kind: EntryKind, name: str, asked: str, **what: Any) -> Ask:

@@ -63,6 +63,10 @@ class DurableContext(Running, Context[Input_co]):
         self.branches = None
         self.suspended = None
 
+    @property
+    def is_replaying(self) -> bool:
+        return self.positions.reached < self.positions.recorded
+
     # Steps.
 
     @overload

@@ -20,6 +20,10 @@ class Speaker(Protocol):
     """The context of an attempt."""
 
     @property
+    def is_replaying(self) -> bool:
+        """Whether what it says has been said by an attempt before."""
+
+    @property
     def voice(self) -> Voice:
         """What it speaks with."""
 
@@ -43,7 +47,7 @@ class Capture(logging.Handler):
         if last is not None and record.levelno >= last.level and self._alone(record):
             last.handle(record)
         who = speaker.get()
-        if who is None:
+        if who is None or who.is_replaying:
             return
         try:
             fields = {k: v for k, v in vars(record).items() if k not in _USUAL}
