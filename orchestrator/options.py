@@ -5,7 +5,8 @@ Each check raises the error class it is given, naming the option and the next st
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -20,6 +21,17 @@ MAX_SLOT_COST = 1_000
 MAX_TIMEOUT = timedelta(days=24)
 
 Refusal = type[OrchestratorError]
+
+
+def check_options(decorator: str, given: Iterable[str], known: Sequence[str]) -> None:
+    """Options of a decorator; raises TypeError, as a function of Python's would."""
+    for option in given:
+        if option not in known:
+            close = difflib.get_close_matches(option, known, n=1)
+            hint = (
+                f"did you mean {close[0]!r}?" if close else f"use {', '.join(known)}."
+            )
+            raise TypeError(f"@{decorator} has no option {option!r}; {hint}")
 
 
 def check_name(name: object, what: str, refusal: Refusal = InvalidDefinition) -> str:

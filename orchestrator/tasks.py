@@ -29,7 +29,7 @@ from orchestrator.context import Context
 from orchestrator.definitions import TaskDefinition, check_function
 from orchestrator.dependencies import injected
 from orchestrator.exceptions import InvalidInput
-from orchestrator.options import check_flag, check_name
+from orchestrator.options import check_flag, check_name, check_options
 from orchestrator.policies import Idempotency, Retry
 from orchestrator.runs import RunHandle
 from orchestrator.submission import Prepared, numbered, submit, submit_many
@@ -314,6 +314,9 @@ def task(function: Any = None, /, **task_options: Any) -> Any:
 
     Raises InvalidDefinition.
     """
+
+    known = ("takes_context", *TaskOptions.__annotations__)
+    check_options("task", task_options, known)
 
     def decorate(function: Callable[..., Any]) -> StandaloneTask[Any, Any]:
         return StandaloneTask(function, **task_options)

@@ -11,6 +11,7 @@ from orchestrator import (
     InvalidDefinition,
     InvalidInput,
     RunFailed,
+    durable_task,
     registry,
     task,
 )
@@ -223,9 +224,13 @@ def test_a_task_that_cannot_work_is_refused_and_not_registered(
     assert "broken" not in registry.workflows()
 
 
-def test_an_unknown_option_is_a_type_error() -> None:
-    with pytest.raises(TypeError, match="parents"):
+def test_an_unknown_option_is_a_type_error_that_knows_better() -> None:
+    with pytest.raises(TypeError, match="@task has no option 'parents'; use "):
         task(parents=[])(lambda: None)  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match="did you mean 'retries'"):
+        task(retry=3)  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match=r"@durable_task .* 'retries'"):
+        durable_task(retry=3)  # type: ignore[call-overload]
 
 
 @pytest.mark.django_db

@@ -26,7 +26,7 @@ from orchestrator.definitions import check_function
 from orchestrator.dependencies import injected
 from orchestrator.durable.context import DurableContext
 from orchestrator.durable.declare import Coroutines, DurableTask
-from orchestrator.options import check_name
+from orchestrator.options import check_name, check_options
 from orchestrator.policies import Eviction, Idempotency, Retry
 from orchestrator.runs import RunHandle
 from orchestrator.targets import MISSING, WorkflowTarget
@@ -224,6 +224,8 @@ def durable_task(function: Any = None, /, **options: Any) -> Any:
 
     Raises InvalidDefinition.
     """
+
+    check_options("durable_task", options, ("input", *DurableOptions.__annotations__))
 
     def decorate(function: Callable[..., Any]) -> StandaloneDurable[Any, Any]:
         return StandaloneDurable(function, **options)
