@@ -128,15 +128,22 @@ class WorkflowTarget(Generic[Input]):
 
     def _prepared(self, item: Any) -> Prepared:
         if isinstance(item, Call):
-            return prepared_call(self.definition, item)
+            return prepared_call(self.definition, self.options, item)
         return self.options, self.definition.encode_input(item)
 
 
-def prepared_call(definition: WorkflowDefinition[Any], call: Call[Any]) -> Prepared:
-    """A call of this workflow, ready to be submitted; raises InvalidInput."""
+def prepared_call(
+    definition: WorkflowDefinition[Any], options: CallOptions, call: Call[Any]
+) -> Prepared:
+    """A call of this workflow, ready to be submitted; raises InvalidInput.
+
+    `options` are those of the target that enqueues it; a call that was bound with
+    options of its own keeps them.
+    """
     if call.definition is not definition:
         raise InvalidInput(
             f"It is bound to {call.definition.name!r}, not to {definition.name!r}; "
             "enqueue it with its own target."
         )
-    return call.options, call.input
+    own = call.options is not definition.options
+    return call.options if own else options, call.input

@@ -135,7 +135,7 @@ class TaskTarget(Generic[P, R]):
         if not isinstance(call, Call):
             name = self.definition.name
             raise InvalidInput(f"It is {call!r}; give calls made by {name}.bind(…).")
-        return prepared_call(self.definition, call)
+        return prepared_call(self.definition, self.options, call)
 
 
 class StandaloneTask(TaskTarget[P, R]):

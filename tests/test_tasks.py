@@ -239,3 +239,14 @@ def test_using_enqueues_with_other_options() -> None:
     parse.using(queue_name="slow", tenant="t").enqueue(Document("a"))
     assert Run.objects.get().tenant == "t"
     assert QueueItem.objects.count() == 1
+
+
+@pytest.mark.django_db
+def test_calls_without_options_take_those_of_the_target_that_enqueues_them() -> None:
+    parse = declare()
+    plain = parse.bind(Document("a"))
+    own = parse.using(tenant="own").bind(Document("b"))
+    parse.using(tenant="t", priority=7).enqueue_many([plain, own])
+    parse.enqueue_many([plain])
+    rows = Run.objects.order_by("id").values_list("tenant", "priority")
+    assert list(rows) == [("t", 7), ("own", 4), ("", 4)]
