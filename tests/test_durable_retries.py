@@ -50,7 +50,8 @@ def child() -> StandaloneTask[[int], int]:
 
 def children(handle: RunHandle[Any]) -> list[str]:
     run = Run.objects.get(pk=handle.id)
-    return sorted(run.children().values_list("outcome_status", flat=True))
+    rows = run.children().values_list("outcome_status", flat=True)
+    return sorted(str(status) for status in rows)
 
 
 def test_a_retry_retries_the_child_that_the_task_died_of() -> None:
