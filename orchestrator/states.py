@@ -69,6 +69,21 @@ class ConditionKind(TextChoices):
     CHILD = "CHILD"
 
 
+class TimelineKind(TextChoices):
+    """What happened to a task run at a moment of its timeline."""
+
+    ENQUEUED = "ENQUEUED"  # its run was
+    HELD = "HELD"  # its parents have ended, and it waits for its conditions
+    HAPPENED = "HAPPENED"  # one of these came true
+    STARTED = "STARTED"  # an attempt did
+    RECORDED = "RECORDED"  # a step of a durable function was done
+    CALLED = "CALLED"  # a durable function began to wait, for times, events or a run
+    STOPPED = "STOPPED"  # an attempt ended, with its outcome
+    RETURNED = "RETURNED"  # what a durable function waited for is over
+    DUE = "DUE"  # when it is to be ready, later than now
+    ENDED = "ENDED"  # the task run did, with its outcome
+
+
 class BulkStatus(TextChoices):
     """Where an operation over many runs is."""
 

@@ -24,6 +24,7 @@ from orchestrator.models.statuses import (
     task_run_is,
     task_run_status,
 )
+from orchestrator.models.timeline import Moment, timeline
 from orchestrator.states import (
     TERMINAL_RUN,
     TERMINAL_TASK_RUN,
@@ -262,6 +263,10 @@ class TaskRun(models.Model):
             if number is not None:
                 return int(number)
         return _queued_attempt(self)
+
+    def timeline(self) -> list[Moment]:
+        """What happened to it so far, in order: attempts, durable calls, waits."""
+        return timeline(self)
 
     @property
     def error(self) -> dict[str, str] | None:
