@@ -6,7 +6,12 @@ Importing this package loads no model, so `workflows.py` may do it while apps lo
 from __future__ import annotations
 
 from orchestrator.batches import batch_task
-from orchestrator.conditions import EventCondition, ParentCondition, SleepCondition
+from orchestrator.conditions import (
+    EventCondition,
+    ParentCondition,
+    SleepCondition,
+    WaitResult,
+)
 from orchestrator.context import Context
 from orchestrator.dependencies import Depends
 from orchestrator.durable.context import DurableContext
@@ -57,6 +62,7 @@ __all__ = [
     "RunNotFound",
     "SleepCondition",
     "TaskFailed",
+    "WaitResult",
     "WaitingInTransaction",
     "batch_task",
     "durable_task",

@@ -251,7 +251,7 @@ SIGNATURES: dict[str, Callable[..., Any]] = {
         for name in (
             *("cancel_runs", "retry_runs", "retry_run", "rerun_runs"),
             *("reprioritise_runs", "RunFilter"),
-            *("cancel_run", "rerun_run", "stop_bulk"),
+            *("cancel_run", "rerun_run", "branch_run", "stop_bulk"),
         )
     },
     **{

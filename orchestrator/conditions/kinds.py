@@ -155,6 +155,7 @@ class ParentCondition(Leaf):
 
     parent: Any
     expression: str = "true"
+    _: KW_ONLY
     name: str | None = None
 
     def __post_init__(self) -> None:
@@ -245,7 +246,7 @@ def from_dict(data: Mapping[str, Any]) -> Condition:
     if data["kind"] == "sleep":
         return SleepCondition(timedelta(seconds=data["seconds"]), name=name)
     if data["kind"] == "parent":
-        return ParentCondition(data["parent"], data["expression"], name)
+        return ParentCondition(data["parent"], data["expression"], name=name)
     lookback = data.get("lookback")
     return EventCondition(
         data["key"],
