@@ -32,15 +32,15 @@ MEANING = {
         "CANCELLED": "no task failed, at least one was cancelled",
     },
     "task-run": {
-        "PENDING": "waits for its parents or its conditions (`Wait`)",
+        "PENDING": "waits for its parents, then for its conditions (`Wait`)",
         "SCHEDULED": "its caller asked for a later time (`DelayedItem`)",
         "QUEUED": "ready to be claimed (`QueueItem`)",
         "RUNNING": "held by a worker (`Lease`)",
         "BACKOFF": "an attempt failed, another is due later (`DelayedItem`)",
-        "WAITING": "a durable wait; nothing makes one yet",
+        "WAITING": "a durable task waits, without a slot (`Wait`)",
         "COMPLETED": "the function returned",
         "FAILED": "the last attempt failed, or its workers died too often",
-        "CANCELLED": "an operator, a timeout of waiting, or a parent ended it",
+        "CANCELLED": "by an operator, a condition, a timeout, a parent or itself",
         "SKIPPED": "all its parents were skipped, or a condition left it out",
     },
     "worker": {
@@ -107,9 +107,15 @@ def tables(family: str) -> str:
 
 FAMILIES = {
     "definitions": ("Queue", "Workflow", "WorkflowVersion", "Task"),
-    "live": ("QueueItem", "DelayedItem", "Lease", "Wait", "OpenRun", "Deadline"),
-    "history": ("Run", "TaskRun", "Attempt"),
-    "operation": ("Worker", "Duty", "AuditEntry"),
+    "live": (
+        *("QueueItem", "DelayedItem", "Lease", "Wait", "WaitCondition", "OpenRun"),
+        *("Deadline", "EventItem", "Progress", "IdempotencyKey"),
+    ),
+    "history": (
+        *("Run", "TaskRun", "Attempt", "Event", "JournalEntry", "LogLine"),
+        "StreamChunk",
+    ),
+    "operation": ("Worker", "Duty", "BulkOperation", "AuditEntry"),
 }
 
 
