@@ -231,7 +231,7 @@ class Spawning:
         """`spawn` for async callers."""
         call = as_call(target, input)
         # The number is taken here, in the order of the calls, not in a thread.
-        name = next(self._spawned) if key is None else check_key(key)
+        name = self._next_number() if key is None else check_key(key)
         [handle] = await sync_to_async(self._spawn)([(call, name)])
         return handle
 
@@ -240,6 +240,10 @@ class Spawning:
     ) -> list[RunHandle[Output]]:
         """`spawn_many` for async callers."""
         return await sync_to_async(self.spawn_many)(calls, keys)
+
+    def _next_number(self) -> int:
+        """The number of the next child without a key."""
+        return next(self._spawned)
 
     def _spawn(
         self, calls: Iterable[tuple[Call[Any], str | int | None]]
@@ -251,7 +255,7 @@ class Spawning:
             for part in chunks(calls, CHUNK):
                 children = []
                 for call, key in part:
-                    name = next(self._spawned) if key is None else key
+                    name = self._next_number() if key is None else key
                     run_id = ids.child_run_id(self.task_run_id, name)
                     children.append(child(self, call, run_id))
                 spawn(session, children)

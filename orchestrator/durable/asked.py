@@ -31,14 +31,22 @@ NOW = "now"
 
 def step(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
     """A step: its name and its arguments."""
-    text = json.dumps(
-        [list(args), dict(kwargs)],
+    given = [list(args), dict(kwargs)]
+    try:
+        text = _dumped(given, sort_keys=True)
+    except TypeError:  # keys of several types have no order but their own
+        text = _dumped(given, sort_keys=False)
+    return f"step {name} {_digest(text)}"
+
+
+def _dumped(given: object, *, sort_keys: bool) -> str:
+    return json.dumps(
+        given,
         default=_plain,
-        sort_keys=True,
+        sort_keys=sort_keys,
         skipkeys=True,
         separators=(",", ":"),
     )
-    return f"step {name} {_digest(text)}"
 
 
 def sleep(duration: timedelta) -> str:

@@ -36,7 +36,7 @@ class Calls:
             raise Suspend
         if self._cancelled:
             raise TaskCancelled
-        if INSIDE_STEP.get():
+        if INSIDE_STEP.get() is not None:
             raise OrchestratorError(
                 "A durable call was made inside a step. A step is done once or not at "
                 "all; make the call beside it."

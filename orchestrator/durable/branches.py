@@ -18,6 +18,7 @@ from contextvars import ContextVar, copy_context
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.durable.stillness import waits_for_others
 from orchestrator.engine.journal import Entry
 from orchestrator.exceptions import Suspend
 
@@ -49,7 +50,7 @@ class Branches:
         self.loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[None] = self.loop.create_future()
         self.root: asyncio.Task[Any] | None = None
-        self.tasks: dict[asyncio.Task[Any], int] = {}  # living ones: their children
+        self.tasks: set[asyncio.Task[Any]] = set()  # the living ones
         self.ready: list[tuple[int, int, asyncio.Future[Any], Any]] = []
         self.waiting: dict[asyncio.Future[Any], Sequence[Ask]] = {}
         self.blocked: set[asyncio.Future[Any]] = set()  # those that branches await
@@ -183,11 +184,14 @@ class Branches:
         return self.ended.done() or (self.root is not None and self.root.done())
 
     def _is_still(self) -> bool:
-        for task, children in self.tasks.items():
+        ours = self.tasks | self.blocked
+        for task in self.tasks:
             awaited = getattr(task, "_fut_waiter", None)
             if awaited is None or awaited.done():
                 return False
-            if awaited not in self.blocked and not children:
+            if awaited in self.blocked:
+                continue
+            if not waits_for_others(task, awaited, ours):
                 return False
         return True
 
@@ -290,21 +294,13 @@ class Branches:
             _current.reset(token)
 
     def adopt(self, task: asyncio.Task[Any]) -> None:
-        """One more branch, made by the one that runs."""
-        try:
-            parent = asyncio.current_task()
-        except RuntimeError:
-            parent = None
-        if parent is not None and parent in self.tasks:
-            self.tasks[parent] += 1
-        self.tasks[task] = 0
+        """One more branch."""
+        self.tasks.add(task)
 
         def ended(_: object) -> None:
             if not task.cancelled() and isinstance(task.exception(), Suspend):
                 pass  # it has been looked at, so nobody is told that it never was
-            self.tasks.pop(task, None)
-            if parent is not None and parent in self.tasks:
-                self.tasks[parent] -= 1
+            self.tasks.discard(task)
             self._look_soon()
 
         task.add_done_callback(ended)

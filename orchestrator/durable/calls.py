@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
 Value = TypeVar("Value")
 
-INSIDE_STEP = ContextVar("orchestrator.step", default=False)
+# Inside a step: the numbers of the children that it spawns. A replay leaves the step
+# out, so those that are spawned beside it are counted for themselves.
+INSIDE_STEP: ContextVar[Iterator[int] | None] = ContextVar(
+    "orchestrator.step", default=None
+)
 
 
 @dataclass(slots=True)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from datetime import datetime, timedelta
 from functools import partial
 from inspect import iscoroutinefunction
+from itertools import count
 from typing import Any, ParamSpec, TypeVar, overload
 
 from asgiref.sync import async_to_sync
@@ -249,14 +250,20 @@ class DurableContext(Running, Context[Input_co]):
 
     # How a call is made.
 
+    def _next_number(self) -> int:
+        numbers = INSIDE_STEP.get()
+        return super()._next_number() if numbers is None else next(numbers)
+
     def _step(
         self, function: Callable[..., Any], args: Any, kwargs: dict[str, Any]
     ) -> tuple[str, Ask, Callable[[], str | None]]:
         name = asked.step_name(function, kwargs.pop("name", None))
         ask = self._ask(EntryKind.STEP, name, asked.step(name, args, kwargs))
 
+        place = self.positions.journal.branch << 32 | ask.position
+
         def call() -> str | None:
-            token = INSIDE_STEP.set(True)
+            token = INSIDE_STEP.set(count(place << 32))
             try:
                 if iscoroutinefunction(function):
                     value = async_to_sync(function)(*args, **kwargs)

@@ -53,6 +53,7 @@ class DatabaseKeeper:
         self.threads = threads
         self.keeps = residents is not None and (policy is None or policy.keeps)
         self._in_order = threading.Lock()  # from a record to the word of it
+        self._stopped = False
         self._sync: SyncResident | None = None
         self._async: AsyncResident | None = None
 
@@ -126,6 +127,8 @@ class DatabaseKeeper:
         resident = self._sync = SyncResident(
             self.fence, self.branch, self.policy, self._in_order
         )
+        if self._stopped:  # meanwhile
+            resident.stop()
         resident.add(asks)
         self.residents.add(resident)
         try:
@@ -162,6 +165,7 @@ class DatabaseKeeper:
 
     def stop(self) -> None:
         """Wake the thread that waits here: it was cancelled."""
+        self._stopped = True
         resident = self._sync
         if resident is not None:
             resident.stop()

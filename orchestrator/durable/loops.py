@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.durable.branches import Branches
-from orchestrator.exceptions import Suspend
+from orchestrator.exceptions import OrchestratorError, Suspend
 
 if TYPE_CHECKING:
     from orchestrator.durable.base import Calls
@@ -39,7 +39,11 @@ async def run(ctx: Calls, invoke: Callable[[], Awaitable[Any]], linger: float) -
 
 
 async def _awaiting(invoke: Callable[[], Awaitable[Any]]) -> Any:
-    return await invoke()
+    try:
+        return await invoke()
+    except (SystemExit, KeyboardInterrupt) as error:
+        # asyncio would let it out of the loop, and so end what runs beside it.
+        raise OrchestratorError(f"The function raised {error!r}.") from error
 
 
 async def _end(branches: Branches, linger: float) -> None:

@@ -103,7 +103,7 @@ class ReplayContext(DurableContext[Any]):
     def _spawn(
         self, calls: Iterable[tuple[Call[Any], str | int | None]]
     ) -> list[RunHandle[Any]]:
-        names = [next(self._spawned) if key is None else key for _, key in calls]
+        names = [self._next_number() if key is None else key for _, key in calls]
         return [RunHandle(ids.child_run_id(self.task_run_id, name)) for name in names]
 
 

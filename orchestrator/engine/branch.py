@@ -14,7 +14,8 @@ def branch(session: Session, run_id: UUID, task: str, position: int) -> None:
     """Reopen an ended run from a position (from 1) of a durable task's journal.
 
     What is on record before it is kept, the rest is done again, and all tasks that
-    depend on this one are executed again. The old branch stays on record.
+    depend on this one are executed again, durable ones from their first position. The
+    old branch stays on record.
 
     Joins the caller's transaction, and may wait for another one that holds the Run.
     Raises RunNotFound; IllegalTransition where the run has not ended, the task is not
@@ -56,4 +57,4 @@ def branch(session: Session, run_id: UUID, task: str, position: int) -> None:
             {**key, "entry_ids": uuids(copied), "positions": array(kept)},
         )
         session.send(steps["use"], key)
-        retry.retry(session, run_id, tasks=[task])
+        retry.retry(session, run_id, tasks=[task], branched=task_run_id)

@@ -21,6 +21,7 @@ from orchestrator.exceptions import TaskFailed
 from orchestrator.states import ConditionKind, RunStatus, TaskRunStatus
 
 BATCH = 1_000  # conditions in one transaction
+MOST = 16_000_000  # characters in one statement: the server takes 268 MB of JSON
 
 
 class Due(NamedTuple):
@@ -216,6 +217,19 @@ def _entries(due: Sequence[Due]) -> dict[str, Any]:
 
 
 def _complete(session: Session, found: Mapping[UUID, Outcome]) -> None:
+    part: dict[UUID, Outcome] = {}
+    size = 0
+    for entry_id, outcome in found.items():
+        length = len(outcome.output or "") + len(outcome.error or "")
+        if part and size + length > MOST:
+            _write(session, part)
+            part, size = {}, 0
+        part[entry_id] = outcome
+        size += length
+    _write(session, part)
+
+
+def _write(session: Session, found: Mapping[UUID, Outcome]) -> None:
     session.send(
         statements("resume")["complete"],
         {

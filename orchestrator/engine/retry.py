@@ -22,6 +22,7 @@ def retry(
     *,
     tasks: Which = "failed",
     keep_journal: bool = True,
+    branched: UUID | None = None,
 ) -> int:
     """Reopen an ended run and return how many of its task runs are executed again.
 
@@ -30,7 +31,7 @@ def retry(
     that of the reopened task runs rise by one, and their budgets start anew. Durable
     tasks replay their journals, and a child run whose failure they ended with is
     retried as well; without `keep_journal` they begin another branch, with nothing in
-    it.
+    it, and with `branched` all do but that task run, whose failures stay.
 
     Joins the caller's transaction, and may wait for another one that holds the Run.
     Raises RunNotFound; IllegalTransition where the run has not ended, nothing of it
@@ -75,10 +76,13 @@ def retry(
             ),
         }
         durable = [keys[n] for n in chosen if shape.tasks[n].durable]
-        if durable and keep_journal:
-            _retry_children(session, durable)
-        elif durable:
-            session.send(steps["forget"], {"task_run_ids": array(durable)})
+        if branched is not None:
+            _forget(session, [key for key in durable if key != branched])
+            _retry_children(session, [branched], told=False)
+        elif keep_journal:
+            _retry_children(session, durable, told=True)
+        else:
+            _forget(session, durable)
         queued = session.fetch(steps["reopen"], params)
         notify.wake(session, {row[0] for row in queued})
         if any(shape.tasks[ordinal].judged for ordinal in chosen):
@@ -86,10 +90,24 @@ def retry(
     return len(chosen)
 
 
-def _retry_children(session: Session, task_run_ids: Sequence[UUID]) -> None:
-    """Reopen the child runs of which these task runs died, and wait for them again."""
+def _forget(session: Session, task_run_ids: Sequence[UUID]) -> None:
+    if task_run_ids:
+        params = {"task_run_ids": array(task_run_ids)}
+        session.send(statements("retry")["forget"], params)
+
+
+def _retry_children(
+    session: Session, task_run_ids: Sequence[UUID], *, told: bool
+) -> None:
+    """Reopen the child runs of which these task runs died, and wait for them again.
+
+    Not `told`: only those whose end they were not told of.
+    """
+    if not task_run_ids:
+        return
     steps = statements("retry")
-    rows = session.fetch(steps["died_of"], {"task_run_ids": array(task_run_ids)})
+    params = {"task_run_ids": array(task_run_ids), "told": told}
+    rows = session.fetch(steps["died_of"], params)
     forgotten = []
     for entry_id, child_run_id, unsuccessful in rows:
         try:

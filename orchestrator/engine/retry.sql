@@ -3,7 +3,7 @@
 --         too), schedule_timeouts int[] (ms or null), judged bool[], one element a
 --         task run; tasks int, how many these are; failed, cancelled int, reason text
 --         of those that stay as they are; counted bool; started_at timestamptz or null;
---         entry_ids uuid[].
+--         entry_ids uuid[]; told bool: also children whose failure was delivered.
 -- Locks:  `lock` takes the Run row and waits for it.
 
 -- step: lock
@@ -45,7 +45,7 @@ WHERE task_run.id = ANY (%(task_run_ids)s::uuid[])
   AND (
       -- Nobody has been told yet.
       entry.completed_at IS NULL
-      OR entry.error IS NOT NULL AND NOT EXISTS (
+      OR %(told)s::bool AND entry.error IS NOT NULL AND NOT EXISTS (
           SELECT
           FROM orchestrator_journal_entry AS later
           WHERE later.task_run_id = entry.task_run_id AND later.branch = entry.branch

@@ -246,8 +246,15 @@ def failed(work: Work, error: BaseException) -> Result:
         return cancelled(work)
     # An input that does not fit never will; one that the function itself passed on may.
     unfit = isinstance(error, InvalidInput) and work.context is None
-    hopeless = unfit or isinstance(error, NonRetryable | NonDeterminism)
+    hopeless = unfit or _holds(error, (NonRetryable, NonDeterminism))
     return failure(work, serialization.error_dict(error), retryable=not hopeless)
+
+
+def _holds(error: BaseException, kinds: tuple[type[Exception], ...]) -> bool:
+    """Whether it is of these kinds, or a group of a TaskGroup with one of them."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.subgroup(kinds) is not None
+    return isinstance(error, kinds)
 
 
 def failure(work: Work, error: dict[str, str], *, retryable: bool = True) -> Result:
