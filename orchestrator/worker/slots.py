@@ -238,7 +238,13 @@ class Loop:
 
     def _serve(self) -> None:
         asyncio.set_event_loop(self._loop)
-        self._loop.run_forever()
+        while not self._loop.is_closed():
+            try:
+                self._loop.run_forever()
+            except BaseException:
+                # asyncio lets SystemExit out of a task that a function has made. The
+                # task has ended with it; the other functions go on.
+                logger.exception("A task has left the event loop by an exception.")
 
     def _start(self) -> None:
         hygiene.arm_elsewhere()

@@ -330,3 +330,28 @@ def test_the_mailbox_wakes_its_reader_when_the_slots_run_dry(
     mailbox.dry()
     assert slept.wait(PATIENCE)
     reader.join()
+
+
+def test_a_task_that_exits_leaves_the_loop_to_the_others(
+    make_work: MakeWork, loop: Loop, mailbox: Mailbox
+) -> None:
+    @task
+    async def exits() -> None:
+        async def leave() -> None:
+            raise SystemExit(3)
+
+        await asyncio.create_task(leave())
+
+    @task
+    async def fine() -> str:
+        await asyncio.sleep(0.1)
+        return "fine"
+
+    loop.submit([make_work(fine), make_work(exits), make_work(fine)])
+    results = [work.result for work in collect(mailbox, 3)]
+    outcomes = sorted(result.outcome for result in results if result)
+    assert outcomes == [
+        AttemptOutcome.COMPLETED,
+        AttemptOutcome.COMPLETED,
+        AttemptOutcome.FAILED,
+    ]
