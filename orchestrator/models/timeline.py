@@ -7,6 +7,7 @@ them; what came of them is in the sentence of its end, or is the first attempt.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
@@ -48,39 +49,34 @@ def timeline(task_run: TaskRun) -> list[Moment]:
     """What happened to a task run so far, in order, and when it is due next."""
     attempts = list(task_run.attempt_rows())
     lease = Lease.objects.filter(task_run_id=task_run.id).first()
-    started = {attempt.number: attempt.started_at for attempt in attempts}
-    if lease is not None:
-        started[lease.attempt] = lease.claimed_at
-
+    calls = list(_journal(task_run))
     told = [
-        *_enqueued(task_run),
         *_held(task_run),
-        *_executed(attempts, lease),
-        *_journal(task_run),
+        *_around(calls, _executed(attempts, lease)),
+        *calls,
     ]
-    called: dict[int, datetime] = {}
-    for moment in told:
-        if moment.kind in (TimelineKind.RECORDED, TimelineKind.CALLED):
-            at = called.get(moment.attempt, moment.at)
-            called[moment.attempt] = max(at, moment.at)
-
-    def order(moment: Moment) -> tuple[datetime, int, int, int]:
-        # The times of an attempt are known to some milliseconds, its calls exactly.
-        at = max(moment.at, started.get(moment.attempt, moment.at))
-        if moment.kind is TimelineKind.STOPPED:
-            at = max(at, called.get(moment.attempt, at))
-        return at, moment.attempt, _ORDER.index(moment.kind), moment.position
-
-    last = max(started, default=0)
-    return [*sorted(told, key=order), *_due(task_run), *_ended(task_run, last)]
+    told.sort(key=lambda m: (m.at, m.attempt, _ORDER.index(m.kind), m.position))
+    told.insert(0, _enqueued(task_run))
+    return [*told, *_due(task_run), *_ended(task_run, told[-1])]
 
 
-def _enqueued(task_run: TaskRun) -> Iterator[Moment]:
+def _around(calls: Sequence[Moment], executed: Iterator[Moment]) -> Iterator[Moment]:
+    """Starts and ends, which are known to some milliseconds, around exact calls."""
+    made: dict[int, list[datetime]] = defaultdict(list)
+    for call in calls:
+        if call.kind is not TimelineKind.RETURNED:
+            made[call.attempt].append(call.at)
+    for moment in executed:
+        bound = min if moment.kind is TimelineKind.STARTED else max
+        yield moment._replace(at=bound([moment.at, *made[moment.attempt]]))
+
+
+def _enqueued(task_run: TaskRun) -> Moment:
     run = task_run.run
     text = "The run was enqueued"
     if run.run_after is not None:
         text += f", to start at {run.run_after.isoformat(timespec='seconds')}"
-    yield Moment(run.created_at, TimelineKind.ENQUEUED, f"{text}.")
+    return Moment(run.created_at, TimelineKind.ENQUEUED, f"{text}.")
 
 
 def _held(task_run: TaskRun) -> Iterator[Moment]:
@@ -156,7 +152,8 @@ def _due(task_run: TaskRun) -> Iterator[Moment]:
         yield Moment(item.due_at, TimelineKind.DUE, text, item.attempt - 1)
 
 
-def _ended(task_run: TaskRun, last: int) -> Iterator[Moment]:
+def _ended(task_run: TaskRun, last: Moment) -> Iterator[Moment]:
     if task_run.finished_at is not None:
         text = f"{task_run.outcome_status}. {task_run.status_reason}".rstrip()
-        yield Moment(task_run.finished_at, TimelineKind.ENDED, text, last)
+        at = max(task_run.finished_at, last.at)
+        yield Moment(at, TimelineKind.ENDED, text, last.attempt)

@@ -23,6 +23,7 @@ from orchestrator.engine.cancel import cancel
 from orchestrator.engine.sessions import django_session
 from orchestrator.models import TaskRun
 from orchestrator.testing import drain, travel
+from tests.engine.lab import AT_ONCE, Lab
 
 pytestmark = [
     pytest.mark.usefixtures("own_definitions"),
@@ -117,6 +118,7 @@ def test_a_durable_task_tells_its_calls_between_its_attempts() -> None:
         ("STOPPED", 3, 0),
         ("ENDED", 3, 0),
     ]
+    assert [m.at for m in moments] == sorted(m.at for m in moments)
     texts = [moment.text for moment in moments]
     assert "charge" in texts[2]
     assert texts[3:6] == [
@@ -188,3 +190,17 @@ def test_what_never_ran_says_why() -> None:
     *_, end = task_run_of(handle).timeline()
     assert (end.kind, end.text) == ("ENDED", "CANCELLED. Cancelled by ada: no.")
     assert end.attempt == 0
+
+
+def test_what_is_being_executed_has_been_claimed(lab: Lab) -> None:
+    run_id = lab.enqueue_one(lab.shape("one", retries=AT_ONCE))
+    lab.main.fail(lab.main.claim_one())
+    claim = lab.main.claim_one()
+    moments = TaskRun.objects.get(run_id=run_id).timeline()
+    assert [(m.kind.value, m.attempt) for m in moments] == [
+        ("ENQUEUED", 0),
+        ("STARTED", 1),
+        ("STOPPED", 1),
+        ("STARTED", claim.attempt),
+    ]
+    assert moments[-1].text == "Attempt 2 was claimed."
