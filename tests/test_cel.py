@@ -129,6 +129,16 @@ DATA: dict[str, Any] = {
         ("timestamp(payload.at) < timestamp('2026-01-01T00:00:00Z')", True),
         ("payload.n % 2 == 1 ? 'odd' : 'even'", "odd"),
         ("payload.none", None),
+        # What functions give is as good as what is written.
+        ("payload.s + 'y' == 'xy'", True),
+        ("'xy' in [payload.s + 'y']", True),
+        ("payload.l + [4] == [1, 2, 'c', 4]", True),
+        ("payload.l + [4]", [1, 2.0, "c", 4]),
+        ("4 in payload.l + [4]", True),
+        ("payload.l.contains(2)", True),
+        ("b'a' + b'b' == b'ab'", True),
+        ("payload.s.matches('(?i)X')", True),
+        ("payload.nothing.matches('x') || true", True),
     ],
 )
 def test_an_expression_has_a_value(source: str, value: Any) -> None:
@@ -187,6 +197,30 @@ def test_what_takes_too_long_is_stopped(source: str) -> None:
     began = time.monotonic()
     with pytest.raises(ExpressionFailed, match="more than 20,000 steps"):
         cel.evaluate(source, {"payload": list(range(500))})
+    assert time.monotonic() - began < 20
+
+
+ITEMS = ",".join(map(str, range(60)))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "payload.all(x, !(-1 in payload))",
+        "payload.all(x, !payload.contains(-1))",
+        "payload.map(x, payload)",
+        "payload.map(x, payload) == payload.map(x, payload)",
+        f"[{ITEMS}].reduce(r, i, 'x', r + r)",
+        f"[{ITEMS}].reduce(r, i, [1], r + r)",
+        f"[{ITEMS}].reduce(r, i, [1], [r, r])",
+        "[1].map(x, input.text).all(t, payload.all(x, t.matches('b$') == false))",
+    ],
+)
+def test_a_single_step_cannot_do_without_end(source: str) -> None:
+    values = {"payload": list(range(1_000)), "input": {"text": "a" * 1_000_000}}
+    began = time.monotonic()
+    with pytest.raises(ExpressionFailed, match="more than 300,000 values"):
+        cel.evaluate(source, values)
     assert time.monotonic() - began < 20
 
 

@@ -5,6 +5,7 @@ The only module that knows `celpy`, which it imports where an expression is used
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -13,6 +14,8 @@ from typing import Any
 from orchestrator.exceptions import ExpressionFailed, InvalidExpression
 
 MAX_STEPS = 20_000  # nodes visited by one evaluation, those of macros each time
+MAX_VALUES = 300_000  # values compared, copied or given by it, and pieces of text
+PIECE = 64  # characters
 
 MACROS = frozenset({"map", "filter", "all", "exists", "exists_one", "reduce"})
 TYPES = frozenset(
@@ -48,7 +51,15 @@ def to_cel(value: Any) -> Any:
 
 def from_cel(value: Any) -> Any:
     """What it gave as a JSON value; raises ExpressionFailed for what is none."""
-    types = engine().types
+    _left.values = MAX_VALUES
+    try:
+        return _plain(engine().types, value)
+    except _TooMuch as error:
+        raise ExpressionFailed(str(error)) from None
+
+
+def _plain(types: Any, value: Any) -> Any:
+    _spend(1)
     if value is None or type(value) in (bool, int, float, str):
         return value
     scalars: list[tuple[Any, Callable[[Any], Any]]] = [
@@ -61,9 +72,9 @@ def from_cel(value: Any) -> Any:
         if isinstance(value, kind):
             return plain(value)
     if isinstance(value, types.ListType):
-        return [from_cel(item) for item in value]
+        return [_plain(types, item) for item in value]
     if isinstance(value, types.MapType):
-        return {str(from_cel(k)): from_cel(v) for k, v in value.items()}
+        return {str(_plain(types, k)): _plain(types, v) for k, v in value.items()}
     raise ExpressionFailed(f"it gave a {type(value).__name__}, which is not JSON.")
 
 
@@ -86,7 +97,8 @@ def engine() -> Engine:
     import celpy
     from celpy import celparser, celtypes, evaluation
 
-    functions = _comparisons(celtypes, evaluation)
+    same, compare = _comparisons(celtypes, evaluation)
+    functions = {**compare, **_functions(celtypes, evaluation, same)}
 
     class Evaluator(evaluation.Evaluator):
         """Counts the nodes that it visits, those in the bodies of macros, too."""
@@ -96,7 +108,7 @@ def engine() -> Engine:
         def visit_children(self, tree: Any) -> Any:
             self.budget[0] -= 1
             if self.budget[0] < 0:
-                raise _TooManySteps
+                raise _TooMuch(f"it takes more than {MAX_STEPS:,} steps.")
             return super().visit_children(tree)
 
         def sub_evaluator(self, ast: Any) -> Evaluator:
@@ -109,12 +121,11 @@ def engine() -> Engine:
         def evaluate(self, context: Any) -> Any:
             evaluator = Evaluator(ast=self.ast, activation=self.new_activation())
             evaluator.budget = [MAX_STEPS]
+            _left.values = MAX_VALUES
             try:
                 return evaluator.evaluate(context)
-            except _TooManySteps:
-                raise ExpressionFailed(
-                    f"it takes more than {MAX_STEPS:,} steps."
-                ) from None
+            except _TooMuch as error:
+                raise ExpressionFailed(str(error)) from None
 
     environment = celpy.Environment(runner_class=Runner)
 
@@ -139,11 +150,30 @@ def engine() -> Engine:
     )
 
 
-class _TooManySteps(Exception):
+class _TooMuch(Exception):
     """Not a ValueError or TypeError: the interpreter makes values of those."""
 
 
-def _comparisons(types: Any, evaluation: Any) -> dict[str, Callable[..., Any]]:
+class _Left(threading.local):
+    values = MAX_VALUES
+
+
+_left = _Left()
+
+
+def _spend(values: int) -> None:
+    """Count what a single step does to many values."""
+    _left.values -= values
+    if _left.values < 0:
+        raise _TooMuch(f"it handles more than {MAX_VALUES:,} values.")
+
+
+Functions = dict[str, Callable[..., Any]]
+
+
+def _comparisons(
+    types: Any, evaluation: Any
+) -> tuple[Callable[[Any, Any], bool], Functions]:
     """Comparisons as the CEL specification has them.
 
     Numbers of different types compare by value (cloud-custodian/cel-python#114), and
@@ -167,6 +197,11 @@ def _comparisons(types: Any, evaluation: Any) -> dict[str, Callable[..., Any]]:
         return function
 
     def same(a: Any, b: Any) -> bool:
+        _spend(1)
+        if isinstance(a, str) and isinstance(b, str):
+            return str(a) == str(b)  # what functions give is of Python's own type
+        if isinstance(a, bytes) and isinstance(b, bytes):
+            return bytes(a) == bytes(b)
         left, right = number(a), number(b)
         if left is not None or right is not None:
             return left is not None and right is not None and left == right
@@ -190,7 +225,7 @@ def _comparisons(types: Any, evaluation: Any) -> dict[str, Callable[..., Any]]:
             return any(same(item, each) for each in container)
         raise TypeError("`in` wants a list or a map on its right")
 
-    return {
+    return same, {
         "_<_": ordered("_<_", lambda a, b: a < b),
         "_<=_": ordered("_<=_", lambda a, b: a <= b),
         "_>_": ordered("_>_", lambda a, b: a > b),
@@ -199,3 +234,39 @@ def _comparisons(types: Any, evaluation: Any) -> dict[str, Callable[..., Any]]:
         "_!=_": checked(lambda a, b: not same(a, b)),
         "_in_": checked(contains),
     }
+
+
+def _functions(
+    types: Any, evaluation: Any, same: Callable[[Any, Any], bool]
+) -> Functions:
+    """Functions of which one step may do a lot, so that they count it."""
+    base, re2 = evaluation.base_functions, evaluation.re2
+    quiet = re2.Options()
+    quiet.log_errors = False
+
+    def add(a: Any, b: Any) -> Any:
+        if isinstance(a, str) and isinstance(b, str):
+            _spend((len(a) + len(b)) // PIECE)
+            return types.StringType(str(a) + str(b))
+        if isinstance(a, types.ListType) and isinstance(b, types.ListType):
+            _spend(len(a) + len(b))
+            return types.ListType([*a, *b])
+        return base["_+_"](a, b)
+
+    def contains(container: Any, item: Any) -> Any:
+        if isinstance(container, types.MapType | types.ListType):
+            return types.BoolType(any(same(item, each) for each in container))
+        if isinstance(container, str):
+            _spend(len(container) // PIECE)
+        return base["contains"](container, item)
+
+    def matches(text: Any, pattern: Any) -> Any:
+        if not isinstance(text, str) or not isinstance(pattern, str):
+            raise TypeError("matches() wants a string and a pattern")
+        _spend(len(text) // PIECE)
+        try:
+            return types.BoolType(re2.search(pattern, text, quiet) is not None)
+        except re2.error as error:
+            return evaluation.CELEvalError("match error", type(error), error.args)
+
+    return {"_+_": add, "contains": contains, "matches": matches}
