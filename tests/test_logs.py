@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import threading
 from typing import Any
@@ -210,6 +211,21 @@ def test_a_line_is_at_most_eight_kibibytes() -> None:
         ("€" * 9_000, {str(n): "€" * 100 for n in range(1_000)}),
     ):
         assert len(lines.line(message, "INFO", fields, "").encode()) <= 8 * 1024
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"body": "\x01" * 5_000},
+        {str(number): "\x01" * 50 for number in range(10_000)},
+        {"\x02" * 60 + str(number): '"' * 50 for number in range(200)},
+        {"body": "\\" * 5_000, "number": float("nan")},
+    ],
+)
+def test_what_grows_as_json_fits_a_line_too(fields: dict[str, Any]) -> None:
+    text = lines.line("\x01" * 9_000, "INFO", fields, "\x01" * 300)
+    assert len(text.encode()) <= 8 * 1024
+    assert json.loads(text)["fields"]
 
 
 def test_many_threads_speak_with_one_voice() -> None:

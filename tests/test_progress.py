@@ -73,6 +73,12 @@ def test_a_word_of_an_attempt_that_is_over_leaves_nothing_behind() -> None:
     assert not Progress.objects.exists()
 
 
+@pytest.mark.parametrize("done", [10**400, float("nan"), float("inf"), True, "1"])
+def test_what_is_no_finite_number_is_refused(done: Any) -> None:
+    with pytest.raises(InvalidOutput, match="give a finite number"):
+        Voice(Outbox(), ids.uuid7(), ids.uuid7(), 1).progress(done, None, "")
+
+
 def test_a_word_that_was_said_meanwhile_is_the_later_one() -> None:
     handle = enqueued()
     task_run_id = ids.task_run_id(handle.id, 0)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from orchestrator import serialization
 
 MAX_BYTES = 8 * 1024
 MAX_FIELDS_BYTES = 4 * 1024
+MAX_FIELDS = 50  # of those that are no JSON, or too large
 
 
 def line(
@@ -53,9 +54,17 @@ def _fields(fields: Mapping[str, Any]) -> Any:
         )
         return json.loads(text)
     except Exception:  # whatever a value's methods may raise
-        room = max(16, MAX_FIELDS_BYTES // 2 // max(1, len(fields)))
-        shown = {_short(str(k), 50): _shown(v, room) for k, v in fields.items()}
-        return dict(list(shown.items())[:50])
+        some = list(fields.items())[:MAX_FIELDS]
+        room = MAX_FIELDS_BYTES // 2 // len(some)
+        shown = _shown_fields(some, room)
+        while room and len(_encoded(shown).encode()) > MAX_FIELDS_BYTES:
+            room //= 2  # a control character takes six bytes as JSON
+            shown = _shown_fields(some, room)
+        return shown
+
+
+def _shown_fields(fields: Iterable[tuple[str, Any]], room: int) -> dict[str, str]:
+    return {_short(str(k), min(50, room)): _shown(v, room) for k, v in fields}
 
 
 def _shown(value: object, room: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -132,6 +132,7 @@ class Voice:
 
 def _number(name: str, value: float) -> float:
     wrong = isinstance(value, bool) or not isinstance(value, int | float)
-    if wrong or not math.isfinite(value):
-        raise InvalidOutput(f"ctx.progress({name}={value!r}): give a finite number.")
+    if wrong or not -sys.float_info.max <= value <= sys.float_info.max:  # or NaN
+        shown = serialization.shortened(serialization.safe_repr(value), 80)
+        raise InvalidOutput(f"ctx.progress({name}={shown}): give a finite number.")
     return float(value)
