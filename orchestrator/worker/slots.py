@@ -146,7 +146,8 @@ class Threads:
             except IndexError:
                 self._rest(seat, opened)
                 continue
-            board.mark(seat.number, work.claim.task_run_id)
+            for each in work.members or (work,):
+                board.mark(seat.number, each.claim.task_run_id)
             work.slot = seat.number
             seat.work = work
             try:
@@ -262,7 +263,8 @@ class Loop:
 
     async def _execute(self, work: Work) -> None:
         cell = self._cells.pop()
-        self._board.mark(cell, work.claim.task_run_id)
+        for each in work.members or (work,):
+            self._board.mark(cell, each.claim.task_run_id)
         try:
             work.result = await execute.run_async(work)
         except BaseException as error:

@@ -63,6 +63,23 @@ def eventually(condition: Callable[[], bool]) -> None:
         time.sleep(0.005)
 
 
+def test_all_members_of_a_batch_are_noted_as_started(
+    make_work: MakeWork, threads: Threads, loop: Loop, mailbox: Mailbox, board: Board
+) -> None:
+    @task
+    def sync() -> None: ...
+
+    @task
+    async def on_loop() -> None: ...
+
+    for slots, function in ((threads, sync), (loop, on_loop)):
+        works = [make_work(function) for _ in range(3)]
+        works[0].members = tuple(works)
+        slots.submit(works[:1])
+        collect(mailbox, 1)
+        assert {work.claim.task_run_id for work in works} <= board.started()
+
+
 def test_every_item_of_many_batches_comes_back_once(
     make_work: MakeWork, threads: Threads, loop: Loop, mailbox: Mailbox
 ) -> None:
