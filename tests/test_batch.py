@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -232,6 +233,16 @@ def test_inputs_are_checked_where_they_are_given() -> None:
         shout.enqueue_many(["a", 7])
     assert not Run.objects.exists()
     assert shout.call({"k": "a"}) == {"k": "A"}
+
+
+def test_what_is_returned_may_be_any_mapping() -> None:
+    @batch_task(max_size=2)
+    def double(inputs: dict[str, int]) -> Mapping[str, int]:
+        return MappingProxyType({key: 2 * number for key, number in inputs.items()})
+
+    handles = double.enqueue_many([1, 2])
+    drain()
+    assert [handle.result() for handle in handles] == [2, 4]
 
 
 def test_other_tasks_do_not_wait_for_batches() -> None:

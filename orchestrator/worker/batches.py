@@ -6,7 +6,7 @@ from its own. A batch is looked for when slots are free, as often as one may be 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from time import monotonic
 from typing import Any, Protocol
 from uuid import UUID
@@ -104,7 +104,7 @@ class BatchCall:
         if self._definition.broadcast:
             return dict.fromkeys(wanted, answer)
         name = self.name
-        if not isinstance(answer, dict):
+        if not isinstance(answer, Mapping):
             raise InvalidOutput(
                 f"{name} returned {type(answer).__name__} and not a dict of outputs by "
                 "task run id; declare broadcast=True to give one value to all."
