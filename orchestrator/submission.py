@@ -11,6 +11,7 @@ from uuid import UUID
 from orchestrator import idempotency
 from orchestrator.calls import CallOptions
 from orchestrator.engine import clock, enqueue, keys, notify, register, sessions
+from orchestrator.engine.keys import Key
 from orchestrator.engine.sessions import Session
 from orchestrator.engine.shapes import queue_id
 from orchestrator.exceptions import (
@@ -95,10 +96,14 @@ def _submit_keyed(
 ) -> list[UUID]:
     """Enqueue the calls whose keys are free; keys and runs commit together."""
     run_ids = clock.new_run_ids(session, len(calls))
-    wanted = [
-        idempotency.key_of(definition, options, text, run_id)
-        for (options, text), run_id in zip(calls, run_ids, strict=True)
-    ]
+    wanted: list[Key | None] = []
+    for index, ((options, text), run_id) in enumerate(zip(calls, run_ids, strict=True)):
+        try:
+            wanted.append(idempotency.key_of(definition, options, text, run_id))
+        except InvalidInput as error:
+            if single:
+                raise
+            raise InvalidInput(f"Item {index}: {error}", path=error.path) from None
     with session.joined():
         held = keys.claim(session, [key for key in wanted if key is not None])
         collisions = [

@@ -123,6 +123,15 @@ def test_many_calls_make_what_does_not_collide_and_report_the_rest() -> None:
 
 
 @pytest.mark.django_db
+def test_the_one_of_many_calls_that_gives_no_key_is_named() -> None:
+    wf = workflow("w", input=dict, idempotency=Idempotency("input.id", ttl=MINUTE))
+    wf.task(name="a")(lambda ctx: 1)
+    with pytest.raises(InvalidInput, match=r"Item 1: .* gave int 3"):
+        wf.enqueue_many([{"id": "a"}, {"id": 3}])
+    assert not Run.objects.exists()
+
+
+@pytest.mark.django_db
 def test_many_calls_of_different_keys_are_all_made() -> None:
     wf = orders()
     handles = wf.enqueue_many([Order(str(n)) for n in range(600)])
