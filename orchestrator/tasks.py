@@ -23,7 +23,7 @@ from asgiref.sync import async_to_sync, sync_to_async
 
 from orchestrator.calls import Call, CallOptions
 from orchestrator.codecs import Codec, codec_for
-from orchestrator.codecs.arguments import Arguments, arguments_codec
+from orchestrator.codecs.arguments import POSITIONAL, Arguments, arguments_codec
 from orchestrator.conditions import Condition
 from orchestrator.context import Context
 from orchestrator.definitions import TaskDefinition, check_function
@@ -247,6 +247,14 @@ class _PlainTask(TaskDefinition[Any, R]):
         )
         self.takes_context = takes_context
 
+    def data(self) -> dict[str, Any]:
+        """The node as data of its version's shape; conditions name its arguments."""
+        if not self.conditions:
+            return super().data()
+        parameters = list(inspect.signature(self.function).parameters.values())
+        names = [p.name for p in parameters if p.kind in POSITIONAL]
+        return {**super().data(), "arguments": names[self.takes_context :]}
+
     def invoke(self, ctx: Context[Any]) -> Any:
         arguments: Arguments = ctx.input
         if self.takes_context:
@@ -309,8 +317,8 @@ def task(function: Any = None, /, **task_options: Any) -> Any:
 
     Arguments and result are JSON by their annotations. With `takes_context` the
     function takes a Context before its arguments. `queue_name`, `priority`,
-    `metadata` and `idempotency` are as in `workflow`, in whose expression `input` has
-    the arguments by name; the rest is as in `WorkflowDefinition.task`.
+    `metadata` and `idempotency` are as in `workflow`; the rest is as in
+    `WorkflowDefinition.task`. In expressions `input` has the arguments by name.
 
     Raises InvalidDefinition.
     """

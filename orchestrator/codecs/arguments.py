@@ -12,7 +12,7 @@ from orchestrator.exceptions import InvalidDefinition
 from orchestrator.serialization import Misfit, plain_text
 
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-_POSITIONAL = (
+POSITIONAL = (
     inspect.Parameter.POSITIONAL_ONLY,
     inspect.Parameter.POSITIONAL_OR_KEYWORD,
 )
@@ -37,7 +37,7 @@ class _Signature:
         signature = inspect.signature(function)
         parameters = list(signature.parameters.values())
         if takes_context:
-            if not parameters or parameters[0].kind not in _POSITIONAL:
+            if not parameters or parameters[0].kind not in POSITIONAL:
                 raise InvalidDefinition(
                     f"{function.__qualname__} should take the context as its first "
                     "argument; add one, or leave takes_context=True out."
@@ -45,7 +45,7 @@ class _Signature:
             parameters = parameters[1:]
         self.signature = signature.replace(parameters=parameters)
         self.parameters = parameters
-        positional = [p for p in parameters if p.kind in _POSITIONAL]
+        positional = [p for p in parameters if p.kind in POSITIONAL]
         needed = [p for p in parameters if p.default is p.empty and p.kind not in _REST]
         # Calls with so many positional arguments and no others surely fit.
         self.fitting = range(
@@ -69,7 +69,7 @@ class _Signature:
         return [
             (parameter.name, self._codecs[parameter.name])
             for parameter in self.parameters
-            if parameter.kind in _POSITIONAL
+            if parameter.kind in POSITIONAL
         ]
 
     @cached_property

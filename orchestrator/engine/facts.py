@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from orchestrator import cel
+from orchestrator.engine import versions
 from orchestrator.engine.sessions import Session, statements, uuids
 from orchestrator.serialization import loads
 
@@ -26,7 +27,10 @@ def wants(expressions: Iterable[str]) -> bool:
 
 
 def of_runs(session: Session, run_ids: Collection[UUID]) -> dict[UUID, Facts]:
-    """By run id: `input`, `metadata`, `tenant`, `workflow`, `run_id`."""
+    """By run id: `input`, `metadata`, `tenant`, `workflow`, `run_id`.
+
+    The input of a function with plain arguments has them by name.
+    """
     wanted = set(run_ids)
     if not wanted:
         return {}
@@ -36,14 +40,22 @@ def of_runs(session: Session, run_ids: Collection[UUID]) -> dict[UUID, Facts]:
     )
     return {
         run_id: {
-            "input": loads(input),
+            "input": _named(session, version_id, loads(input)),
             "metadata": loads(metadata),
             "tenant": tenant,
             "workflow": workflow,
             "run_id": str(run_id),
         }
-        for run_id, input, metadata, tenant, workflow in rows
+        for run_id, version_id, input, metadata, tenant, workflow in rows
     }
+
+
+def _named(session: Session, version_id: int, value: Any) -> Any:
+    shape = versions.shape(session, version_id)
+    names = None if shape is None else shape.tasks[0].arguments
+    if names is None:
+        return value
+    return {**dict(zip(names, value["args"], strict=False)), **value["kwargs"]}
 
 
 def of_event(session: Session, event_id: UUID) -> Facts:

@@ -4,9 +4,10 @@
 -- Locks:  none.
 
 -- step: runs
--- Rows:   run id; input, metadata as JSON texts; tenant; workflow name.
+-- Rows:   run id; version id; input, metadata as JSON texts; tenant; workflow name.
 SELECT
-    run.id, run.input::text, run.metadata::text, run.tenant, workflow.name
+    run.id, run.version_id, run.input::text, run.metadata::text, run.tenant,
+    workflow.name
 FROM orchestrator_run AS run
 JOIN orchestrator_workflow AS workflow ON workflow.id = run.workflow_id
 WHERE run.id = ANY (%(run_ids)s::uuid[])

@@ -22,7 +22,8 @@ class TaskShape:
     `wait_for`, `skip_if` and `cancel_if` are conditions as data. `judged`: it may come
     to be skipped or held, by its own conditions or because a parent was, so that
     `engine.judge` decides about it and not the settling of its last parent. `handles`
-    is "failure" for the task that a run's failure releases.
+    is "failure" for the task that a run's failure releases. `arguments` are the names
+    of positional ones, where the input is that of a function with plain arguments.
     """
 
     id: int
@@ -45,6 +46,7 @@ class TaskShape:
     durable: bool = False
     eviction: Mapping[str, Any] | None = None
     batch: Mapping[str, Any] | None = None
+    arguments: tuple[str, ...] | None = None
 
     @cached_property
     def schedule_timeout_ms(self) -> int | None:
@@ -180,6 +182,7 @@ def _task(
         durable=bool(task.get("durable", False)),
         eviction=task.get("eviction"),
         batch=task.get("batch"),
+        arguments=tuple(task["arguments"]) if "arguments" in task else None,
     )
 
 
