@@ -21,6 +21,7 @@ from orchestrator import (
     task,
     workflow,
 )
+from orchestrator.durable import branches
 from orchestrator.engine import inspect, resume, sessions
 from orchestrator.models import Attempt, JournalEntry, Run, WaitCondition
 from orchestrator.testing import drain, travel
@@ -387,3 +388,27 @@ def test_times_far_away_are_waited_for_or_refused() -> None:
     drain()
     assert handle.refresh().status == "RUNNING"
     assert JournalEntry.objects.count() == 2
+
+
+def test_a_thousand_branches_are_replayed_without_looking_at_all_for_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks: list[object] = []
+    look = branches.waits_for_others
+
+    def counted(*args: Any) -> bool:
+        looks.append(args[1])
+        return look(*args)
+
+    monkeypatch.setattr(branches, "waits_for_others", counted)
+
+    @durable_task
+    async def many(ctx: DurableContext[None]) -> int:
+        return len(await asyncio.gather(*[ctx.asleep(DAY) for _ in range(1_000)]))
+
+    handle = many.enqueue()
+    drain()
+    with travel(2 * DAY):
+        drain()
+    assert handle.result() == 1_000
+    assert len(looks) < 10

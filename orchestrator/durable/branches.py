@@ -16,8 +16,9 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextvars import Context as Variables
 from contextvars import ContextVar, copy_context
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from orchestrator.durable.ends import End
 from orchestrator.durable.stillness import waits_for_others
 from orchestrator.engine.journal import Entry
 from orchestrator.exceptions import Suspend
@@ -53,7 +54,9 @@ class Branches:
         self.tasks: set[asyncio.Task[Any]] = set()  # the living ones
         self.ready: list[tuple[int, int, asyncio.Future[Any], Any]] = []
         self.waiting: dict[asyncio.Future[Any], Sequence[Ask]] = {}
-        self.blocked: set[asyncio.Future[Any]] = set()  # those that branches await
+        self.blocked: dict[asyncio.Future[Any], asyncio.Task[Any] | None] = {}
+        self.moving: set[asyncio.Task[Any]] = set()  # those that are in no call
+        self.gathers: set[asyncio.Future[Any]] = set()  # known to be of branches alone
         self.aside: set[asyncio.Task[None]] = set()
         self.steps = 0
         self.kept: set[int] = set()  # groups that are waited for with the slot
@@ -140,14 +143,24 @@ class Branches:
         task.add_done_callback(self.aside.discard)
 
     def _future(self) -> asyncio.Future[Any]:
-        return self.loop.create_future()
+        return End(self.loop, self.moves)
 
     async def _blocking(self, future: asyncio.Future[Any]) -> Any:
-        self.blocked.add(future)
+        task = asyncio.current_task()
+        self.blocked[future] = task
+        if not future.done():
+            self.moving.discard(cast("asyncio.Task[Any]", task))
         try:
             return await future
         finally:
-            self.blocked.discard(future)
+            self.moves(future)
+            self.blocked.pop(future, None)
+
+    def moves(self, future: asyncio.Future[Any]) -> None:
+        """Whoever awaits this future is about to go on."""
+        task = self.blocked.get(future)
+        if task in self.tasks:
+            self.moving.add(task)
 
     # Looking whether all is still.
 
@@ -184,16 +197,20 @@ class Branches:
         return self.ended.done() or (self.root is not None and self.root.done())
 
     def _is_still(self) -> bool:
-        ours = self.tasks | self.blocked
-        for task in self.tasks:
+        for task in self.moving:
             awaited = getattr(task, "_fut_waiter", None)
             if awaited is None or awaited.done():
                 return False
-            if awaited in self.blocked:
+            if awaited in self.gathers:
                 continue
-            if not waits_for_others(task, awaited, ours):
+            if not waits_for_others(task, awaited, self._is_ours):
                 return False
+            if hasattr(awaited, "_children"):
+                self.gathers.add(awaited)
         return True
+
+    def _is_ours(self, awaited: Any) -> bool:
+        return awaited in self.blocked or awaited in self.tasks
 
     def _deliver_next(self) -> None:
         while self.ready:
@@ -296,11 +313,13 @@ class Branches:
     def adopt(self, task: asyncio.Task[Any]) -> None:
         """One more branch."""
         self.tasks.add(task)
+        self.moving.add(task)
 
         def ended(_: object) -> None:
             if not task.cancelled() and isinstance(task.exception(), Suspend):
                 pass  # it has been looked at, so nobody is told that it never was
             self.tasks.discard(task)
+            self.moving.discard(task)
             self._look_soon()
 
         task.add_done_callback(ended)

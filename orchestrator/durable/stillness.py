@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import sysconfig
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import CodeType
 from typing import Any
@@ -22,10 +22,10 @@ _FOR_SIGNALS = {"locks.py", "queues.py"}
 
 
 def waits_for_others(
-    task: asyncio.Task[Any], awaited: Any, ours: Container[Any]
+    task: asyncio.Task[Any], awaited: Any, ours: Callable[[Any], bool]
 ) -> bool:
     """Whether `task`, which awaits a future, waits for some of `ours` alone."""
-    if awaited in ours:
+    if ours(awaited):
         return True
     parts = getattr(awaited, "_children", None)  # of gather
     if parts is not None:
@@ -43,10 +43,10 @@ def waits_for_others(
     return innermost.name in _FOR_SIGNALS and _is_users(codes)
 
 
-def _is_shield(awaited: Any, ours: Container[Any]) -> bool:
+def _is_shield(awaited: Any, ours: Callable[[Any], bool]) -> bool:
     for callback, _ in getattr(awaited, "_callbacks", None) or ():
         cells = getattr(callback, "__closure__", None) or ()
-        if any(_shown(cell) in ours for cell in cells):
+        if any(ours(_shown(cell)) for cell in cells):
             return True
     return False
 
