@@ -22,6 +22,7 @@ from orchestrator.operations import RunFilter
 from orchestrator.states import AttemptOutcome, RunStatus, TaskRunStatus
 from tests.acceptance.harness import Harness
 from tests.app import scenarios as app
+from tests.app import scenarios_of_conditions as conditions
 
 pytestmark = pytest.mark.acceptance
 
@@ -71,7 +72,7 @@ def a4_graph() -> None:
 
 
 def b1_waits() -> None:
-    handle = app.waits.enqueue(42)
+    handle = conditions.waits.enqueue(42)
     wait_until(
         lambda: statuses(handle)["start"] == TaskRunStatus.COMPLETED, "start has ended"
     )
@@ -88,7 +89,7 @@ def b1_waits() -> None:
 
 
 def b2_cancel_if() -> None:
-    handle = app.cancelled_if.enqueue()
+    handle = conditions.cancelled_if.enqueue()
     with pytest.raises(RunCancelled):
         handle.result(PATIENCE)
     assert statuses(handle) == {
@@ -100,7 +101,7 @@ def b2_cancel_if() -> None:
 
 def b3_sleep_wins() -> None:
     began = time.monotonic()
-    handle = app.sleep_wins.enqueue()
+    handle = conditions.sleep_wins.enqueue()
     assert handle.result(PATIENCE) is None
     assert time.monotonic() - began >= 12
     assert list(statuses(handle).values()) == ["SKIPPED"]
@@ -108,7 +109,7 @@ def b3_sleep_wins() -> None:
 
 def b6_cancelled_by_event() -> None:
     began = time.monotonic()
-    handle = app.cancelled_by_event.enqueue()
+    handle = conditions.cancelled_by_event.enqueue()
     push_twice(handle, "b6:cancel", apart=3.0)
     with pytest.raises(RunCancelled):
         handle.result(PATIENCE)
@@ -116,7 +117,7 @@ def b6_cancelled_by_event() -> None:
 
 
 def b9_woken() -> None:
-    handle = app.woken.enqueue()
+    handle = conditions.woken.enqueue()
     time.sleep(2)
     assert handle.refresh().status == RunStatus.QUEUED
     events.push("b9:wake", {"run": str(uuid4())})

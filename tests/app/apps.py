@@ -12,4 +12,9 @@ class TestsAppConfig(AppConfig):
 
     def ready(self) -> None:
         """Declare what the acceptance tests execute, besides `tasks`."""
-        from tests.app import conditions, says, scenarios  # noqa: F401 - declare
+        from tests.app import (  # noqa: F401 - declare
+            conditions,
+            says,
+            scenarios,
+            scenarios_of_conditions,
+        )
