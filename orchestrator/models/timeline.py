@@ -20,6 +20,8 @@ from orchestrator.states import ConditionKind, EntryKind, TimelineKind
 if TYPE_CHECKING:
     from orchestrator.models.runs import Attempt, TaskRun
 
+START = "start"  # the slot of the time that the run may start at
+
 # What is of one time, as it comes in one attempt.
 _ORDER = list(TimelineKind)
 
@@ -89,6 +91,10 @@ def _held(task_run: TaskRun) -> Iterator[Moment]:
         ).order_by("id")
     )
     last = wait.attempt - 1
+    # When the time to start has come, the wait opens anew.
+    conditions = [
+        one for one in conditions if one.slot != START or not one.satisfied_at
+    ]
     if conditions:
         names = "; ".join(_condition(one) for one in conditions)
         text = f"Waits, and looks out for {names}."
@@ -114,7 +120,8 @@ def _executed(attempts: Sequence[Attempt], lease: Lease | None) -> Iterator[Mome
         yield Moment(attempt.started_at, TimelineKind.STARTED, text, number)
         text = f"Attempt {number} ended: {attempt.outcome}"
         if attempt.error:
-            text += f", {attempt.error['type']}: {attempt.error['message']}"
+            line = attempt.error["message"].partition("\n")[0].removesuffix(".")
+            text += f", {attempt.error['type']}: {line}"
         yield Moment(attempt.finished_at, TimelineKind.STOPPED, f"{text}.", number)
     if lease is not None:
         text = f"Attempt {lease.attempt} was claimed."

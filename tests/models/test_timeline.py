@@ -180,6 +180,22 @@ def test_conditions_are_told_as_long_as_they_are_waited_for() -> None:
     ]
 
 
+def test_a_later_start_of_what_waits_for_an_event_is_told_first() -> None:
+    @task(wait_for=EventCondition("k"))
+    def wait() -> None: ...
+
+    with travel(timedelta(0)) as now:
+        handle = wait.using(run_after=now + DAY).enqueue()
+    drain()
+    [_, held] = task_run_of(handle).timeline()
+    assert held.text.startswith("Waits, and looks out for the time ")
+    with travel(now + DAY):
+        drain()
+        [_, held] = task_run_of(handle).timeline()
+    assert held.at == now + DAY
+    assert held.text == 'Waits, and looks out for the event "k".'
+
+
 def test_what_never_ran_says_why() -> None:
     @task(wait_for=EventCondition("never"))
     def wait() -> None: ...
