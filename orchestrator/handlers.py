@@ -9,6 +9,7 @@ from typing import Any, Generic, Protocol, TypedDict, TypeVar, Unpack, overload
 from orchestrator.context import Context
 from orchestrator.definitions import TaskDefinition
 from orchestrator.exceptions import InvalidDefinition
+from orchestrator.options import check_options
 from orchestrator.policies import Retry
 
 Input = TypeVar("Input")
@@ -112,6 +113,8 @@ class Handlers(Generic[Input]):
     def _handler(
         self, handles: str, option: str, function: Any, options: dict[str, Any]
     ) -> Any:
+        check_options(option, options, tuple(HandlerOptions.__annotations__))
+
         def decorate(function: Callable[..., Any]) -> TaskDefinition[Input, Any]:
             if any(task.handles == handles for task in self.tasks.values()):
                 raise InvalidDefinition(

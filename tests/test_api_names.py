@@ -134,6 +134,7 @@ SIGNATURES: dict[Callable[..., Any], str] = {
     # Testing.
     testing.drain: "*, limit=None, lifespan=ANY",
     testing.travel: "to",
+    testing.said: "ctx",
     testing.assert_enqueued: "target, *, input=ANY, count=None",
 }
 
@@ -228,6 +229,24 @@ def test_decorators_of_a_workflow_take_their_options_with_and_without_parenthese
     def thank(ctx: Context[None]) -> None: ...
 
     assert list(wf.tasks) == ["first", "second", "third", "fourth", "tell", "thank"]
+
+
+@pytest.mark.usefixtures("own_definitions")
+@pytest.mark.parametrize(
+    ("decorator", "wrong", "meant"),
+    [
+        ("durable_task", {"retires": 3}, "did you mean 'retries'"),
+        ("durable_task", {"handles": "failure"}, "use name, parents"),
+        ("on_failure", {"parents": []}, "use name, retries"),
+        ("on_success", {"retry": 3}, "did you mean 'retries'"),
+    ],
+)
+def test_a_decorator_refuses_what_is_no_option_of_its(
+    decorator: str, wrong: dict[str, Any], meant: str
+) -> None:
+    wf = orchestrator.workflow("w")
+    with pytest.raises(TypeError, match=f"@{decorator} has no option .*{meant}"):
+        getattr(wf, decorator)(**wrong)
 
 
 @pytest.mark.usefixtures("own_definitions")

@@ -256,7 +256,10 @@ SIGNATURES: dict[str, Callable[..., Any]] = {
     },
     **{
         name: getattr(testing, name)
-        for name in ("drain", "adrain", "travel", "assert_enqueued", "make_context")
+        for name in (
+            *("drain", "adrain", "travel", "assert_enqueued", "make_context"),
+            "said",
+        )
     },
 }
 

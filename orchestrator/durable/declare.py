@@ -16,12 +16,20 @@ from orchestrator.durable.context import DurableContext
 from orchestrator.durable.keepers import DatabaseKeeper
 from orchestrator.engine.journal import Fence, Journal
 from orchestrator.exceptions import InvalidDefinition
+from orchestrator.options import check_options
 from orchestrator.policies import Eviction, Retry
 
 Input = TypeVar("Input")
 Output = TypeVar("Output")
 
 Coroutines = Coroutine[Any, Any, Output]
+
+# Those of `durable_task` in a workflow; a type checker reads them there.
+OPTIONS = (
+    *("name", "parents", "wait_for", "skip_if", "cancel_if", "retries"),
+    *("execution_timeout", "schedule_timeout", "queue_name", "slot_cost", "isolated"),
+    "eviction",
+)
 
 AT_ONCE = Eviction()
 LINGER = 1.0  # seconds that the branches of a function get when it is suspended
@@ -150,6 +158,8 @@ class Durables(Generic[Input]):
 
         Raises InvalidDefinition.
         """
+
+        check_options("durable_task", options, OPTIONS)
 
         def decorate(function: Callable[..., Any]) -> Any:
             return self.declare(function, DurableTask, **options)
