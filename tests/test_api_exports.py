@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import orchestrator
-from orchestrator import conf, events, exceptions, models, testing
+from orchestrator import conf, events, exceptions, models, operations, testing
 from orchestrator.conditions import WaitResult
 from orchestrator.context import Context
 from orchestrator.durable.context import DurableContext
@@ -153,6 +153,7 @@ def test_limits_and_times_have_their_defaults() -> None:
     }
     assert {name: defaults[name] for name in LIMITS} == LIMITS
     assert (MAX_BYTES, MAX_LINES) == (8 * 1024, 10_000)
+    assert operations.LIMIT == 500  # runs that are changed at once
 
 
 # What they do, where a signature does not say it.
@@ -178,6 +179,78 @@ def test_every_error_is_the_orchestrators_own() -> None:
         found = getattr(orchestrator, name)
         if isinstance(found, type) and issubclass(found, Exception):
             assert issubclass(found, exceptions.OrchestratorError), name
+
+
+@pytest.mark.django_db
+@pytest.mark.usefixtures("own_definitions")
+def test_many_children_are_found_in_the_order_of_their_calls() -> None:
+    @orchestrator.task
+    def double(number: int) -> int:
+        if number == 2:
+            raise ValueError("two")
+        return 2 * number
+
+    @orchestrator.durable_task
+    def all_of_them(ctx: DurableContext[None]) -> list[int]:
+        return ctx.run_many([double.bind(n) for n in (5, 3, 4)], keys=["a", "c", "b"])
+
+    @orchestrator.durable_task
+    def with_a_failure(ctx: DurableContext[None]) -> list[str]:
+        try:
+            ctx.run_many(double.bind(n) for n in range(4))
+        except orchestrator.RunFailed as failed:
+            [error] = failed.exceptions
+            assert isinstance(error, orchestrator.TaskFailed)
+            return [error.task, error.error_type, error.message]
+        return []
+
+    handles = [all_of_them.enqueue(), with_a_failure.enqueue()]
+    testing.drain()
+    assert [RunHandle.get(str(handle.id)).result() for handle in handles] == [
+        [10, 6, 8],
+        ["double", "ValueError", "two"],
+    ]
+
+
+@pytest.mark.django_db
+@pytest.mark.usefixtures("own_definitions")
+def test_a_retry_takes_the_names_of_tasks_and_gives_up_a_journal() -> None:
+    executed: list[str] = []
+    wf = orchestrator.workflow("w")
+
+    @wf.durable_task
+    def one(ctx: DurableContext[None]) -> None:
+        ctx.step(executed.append, "step", name="note")
+        executed.append("one")
+
+    @wf.task(parents=[one])
+    def two(ctx: Context[None]) -> None:
+        executed.append("two")
+
+    handle = wf.enqueue()
+    again: list[dict[str, Any]] = [
+        {"tasks": ["two"]},
+        {"tasks": "all"},
+        {"tasks": "all", "keep_journal": False},
+    ]
+    testing.drain()
+    seen = [executed[:]]
+    for options in again:
+        executed.clear()
+        handle.retry(**options)
+        testing.drain()
+        seen.append(executed[:])
+    assert seen == [
+        ["step", "one", "two"],
+        ["two"],
+        ["one", "two"],
+        ["step", "one", "two"],
+    ]
+    executed.clear()
+    handle.branch("one", 1)
+    testing.drain()
+    assert executed == ["step", "one", "two"]
+    assert handle.refresh().status == "COMPLETED"
 
 
 def test_what_ended_a_wait_is_a_mapping_whose_first_is_named() -> None:
