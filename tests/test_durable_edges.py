@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -21,7 +24,7 @@ from orchestrator import (
     task,
     workflow,
 )
-from orchestrator.durable import branches
+from orchestrator.durable.stillness import waits_for_others
 from orchestrator.engine import inspect, resume, sessions
 from orchestrator.models import Attempt, JournalEntry, Run, WaitCondition
 from orchestrator.testing import drain, travel
@@ -149,6 +152,52 @@ def test_steps_give_none_and_dataclasses_and_take_any_arguments() -> None:
         drain()
     assert handle.result() == [5, None, None]
     assert Group.objects.count() == 1
+
+
+def test_a_step_keeps_nothing_in_memory_that_its_function_holds() -> None:
+    held: list[weakref.ref[Parcel]] = []
+
+    @durable_task
+    def holds(ctx: DurableContext[None]) -> int:
+        parcel = Parcel(7)
+        held.append(weakref.ref(parcel))
+
+        def weigh() -> int:
+            return parcel.weight
+
+        return ctx.step(weigh)
+
+    handle = holds.enqueue()
+    drain()
+    assert handle.result() == 7
+    gc.collect()
+    assert held[0]() is None
+
+
+def test_a_step_may_be_anything_that_can_be_called() -> None:
+    @dataclass
+    class Adds:
+        number: int
+
+        def __call__(self, other: int) -> int:
+            return self.number + other
+
+        def twice(self) -> int:
+            return 2 * self.number
+
+    @durable_task
+    def calls(ctx: DurableContext[None]) -> list[int]:
+        adds = Adds(2)
+        return [
+            ctx.step(adds, 3, name="adds"),
+            ctx.step(adds.twice),
+            ctx.step(partial(adds, 5), name="adds 5"),
+            ctx.step(abs, -4),
+        ]
+
+    handle = calls.enqueue()
+    drain()
+    assert handle.result() == [5, 4, 7, 4]
 
 
 # Branches.
@@ -394,13 +443,12 @@ def test_a_thousand_branches_are_replayed_without_looking_at_all_for_each(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     looks: list[object] = []
-    look = branches.waits_for_others
 
     def counted(*args: Any) -> bool:
         looks.append(args[1])
-        return look(*args)
+        return waits_for_others(*args)
 
-    monkeypatch.setattr(branches, "waits_for_others", counted)
+    monkeypatch.setattr("orchestrator.durable.branches.waits_for_others", counted)
 
     @durable_task
     async def many(ctx: DurableContext[None]) -> int:

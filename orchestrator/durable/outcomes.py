@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from orchestrator.codecs import ANYTHING, Codec, codec_for
 from orchestrator.codecs.base import hints
@@ -81,13 +82,23 @@ def wait_result(entry: Entry) -> WaitResult:
     return WaitResult(dict(pairs))
 
 
+# Weak, for a step is often a function made for it, which holds its context.
+_codecs: WeakKeyDictionary[Callable[..., Any], Codec] = WeakKeyDictionary()
+
+
 def _codec(function: Callable[..., Any]) -> Codec:
     while isinstance(function, functools.partial):
         function = function.func
-    return _codec_of(getattr(function, "__func__", function))
+    function = getattr(function, "__func__", function)
+    try:
+        codec = _codecs.get(function)
+        if codec is None:
+            codec = _codecs[function] = _codec_of(function)
+    except TypeError:  # neither hashed nor referred to weakly
+        codec = _codec_of(function)
+    return codec
 
 
-@functools.lru_cache(maxsize=1_000)
 def _codec_of(function: Callable[..., Any]) -> Codec:
     try:
         kind = hints(function).get("return", Any)

@@ -31,5 +31,7 @@ JOIN orchestrator_journal_entry AS entry
 
 -- step: use
 -- Rows:   none.
+--
+-- A first attempt has no journal to read: it is on the first branch.
 UPDATE orchestrator_task_run SET branch = branch + 1
-WHERE id = %(task_run_id)s::uuid AND status IS NOT NULL
+WHERE id = %(task_run_id)s::uuid AND status IS NOT NULL AND attempts > 0

@@ -23,16 +23,18 @@ ORDER BY ordinal
 -- step: forget
 -- Rows:   none.
 --
--- What is on record stays there, on the branch that was in use.
+-- What is on record stays there, on the branch that was in use. A first attempt has no
+-- journal to read: it is on the first branch.
 UPDATE orchestrator_task_run
 SET branch = branch + 1
-WHERE id = ANY (%(task_run_ids)s::uuid[]) AND status IS NOT NULL
+WHERE id = ANY (%(task_run_ids)s::uuid[]) AND status IS NOT NULL AND attempts > 0
 
 -- step: died_of
 -- The children whose failure is the last thing that a journal tells of.
 -- Rows:   entry id, child run id, whether the child failed or was cancelled.
 --
--- What was recorded after it is what the function did about it: that stays.
+-- What was recorded after it is what the function did about it: that stays, as does
+-- all that a task knew which completed.
 SELECT
     entry.id, entry.child_run_id,
     coalesce(child.status, 'COMPLETED') IN ('FAILED', 'CANCELLED')
@@ -41,7 +43,7 @@ JOIN orchestrator_journal_entry AS entry
     ON entry.task_run_id = task_run.id AND entry.branch = task_run.branch
 JOIN orchestrator_run AS child ON child.id = entry.child_run_id
 WHERE task_run.id = ANY (%(task_run_ids)s::uuid[])
-  AND entry.kind = 'CHILD'
+  AND task_run.status IS DISTINCT FROM 'COMPLETED' AND entry.kind = 'CHILD'
   AND (
       -- Nobody has been told yet.
       entry.completed_at IS NULL
