@@ -69,6 +69,18 @@ def test_many_are_pushed_together_in_order(monkeypatch: pytest.MonkeyPatch) -> N
     assert events.push_many([]) == []
 
 
+def test_many_large_ones_take_several_statements(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(engine, "CHUNK_SIZE", 1_000)
+    payloads = ["x" * 600, "y" * 5_000, "z", "z", "x" * 900]
+    parts = list(engine._parts(payloads))
+    assert [(part.start, part.stop) for part in parts] == [(0, 1), (1, 2), (2, 5)]
+    ids = events.push_many([events.Event("big", text) for text in payloads])
+    rows = Event.objects.order_by("id").values_list("id", "payload")
+    assert list(rows) == list(zip(ids, payloads, strict=True))
+
+
 def test_async_callers_have_their_twins() -> None:
     async def push() -> None:
         await events.apush("one", 1, scope="s", priority=3)
