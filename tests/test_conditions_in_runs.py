@@ -294,27 +294,6 @@ def test_a_standalone_task_waits_and_is_skipped() -> None:
     assert skipped.result() is None
 
 
-def test_expressions_know_the_arguments_of_a_standalone_task_by_name() -> None:
-    mine = EventCondition("paid", "payload.order == input.order")
-
-    @task(wait_for=mine)
-    def ship(order: int) -> int:
-        return order
-
-    @task(takes_context=True, wait_for=SleepCondition(seconds(10)), skip_if=mine)
-    def remind(ctx: Context[Any], order: int, *, loudly: bool = False) -> int:
-        return order
-
-    shipped, reminded = ship.enqueue(7), remind.enqueue(order=7, loudly=True)
-    other = remind.enqueue(8)
-    drain()
-    events.push("paid", {"order": 7})
-    drain()
-    assert shipped.result() == 7
-    assert reminded.result() is None
-    assert other.refresh().status == "QUEUED"
-
-
 def test_a_schedule_timeout_counts_from_when_the_task_is_ready() -> None:
     wf = workflow("w")
     calls: list[datetime] = []

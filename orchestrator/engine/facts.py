@@ -53,9 +53,10 @@ def of_runs(session: Session, run_ids: Collection[UUID]) -> dict[UUID, Facts]:
 def _named(session: Session, version_id: int, value: Any) -> Any:
     shape = versions.shape(session, version_id)
     names = None if shape is None else shape.tasks[0].arguments
-    if names is None:
+    if names is None or not isinstance(value, dict):
         return value
-    return {**dict(zip(names, value["args"], strict=False)), **value["kwargs"]}
+    positional = zip(names, value.get("args", ()), strict=False)
+    return {**dict(positional), **value.get("kwargs", {})}
 
 
 def of_event(session: Session, event_id: UUID) -> Facts:

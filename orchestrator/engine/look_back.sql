@@ -7,6 +7,10 @@
 -- `low` is an id that no event has which is of interest: it spares partitions. What was
 -- pushed in a transaction that had not committed when the wait opened is looked for up
 -- to ten minutes before that.
+--
+-- No two times are equal but where `travel()` holds the clock. There, ids tell what came
+-- after the run was made, and of events that were routed already none counts for what
+-- a durable function waits for only now: one event would end all waits of a loop.
 
 -- step: take
 -- Locks:  the conditions in id order, SKIP LOCKED.
@@ -48,7 +52,17 @@ CROSS JOIN LATERAL (
           AND event.created_at >= condition.since - interval '10 minutes'
           AND event.id >= %(low)s::uuid
           AND (
-            event.created_at >= condition.since
+            event.created_at > condition.since
+            OR event.created_at = condition.since AND (
+                condition.lookback
+                OR CASE
+                    WHEN condition.entry_id IS NULL THEN event.id > condition.run_id
+                    ELSE EXISTS (
+                        SELECT FROM orchestrator_event_item AS item
+                        WHERE item.event_id = event.id
+                    )
+                END
+            )
             OR (
                 event.xid <> condition.xid
                 AND CASE
@@ -71,7 +85,17 @@ CROSS JOIN LATERAL (
           AND event.created_at >= condition.since - interval '10 minutes'
           AND event.id >= %(low)s::uuid
           AND (
-            event.created_at >= condition.since
+            event.created_at > condition.since
+            OR event.created_at = condition.since AND (
+                condition.lookback
+                OR CASE
+                    WHEN condition.entry_id IS NULL THEN event.id > condition.run_id
+                    ELSE EXISTS (
+                        SELECT FROM orchestrator_event_item AS item
+                        WHERE item.event_id = event.id
+                    )
+                END
+            )
             OR (
                 event.xid <> condition.xid
                 AND CASE
@@ -103,7 +127,17 @@ CROSS JOIN LATERAL (
           AND event.id >= %(low)s::uuid
           AND (event.created_at, event.id) > (%(at)s::timestamptz, %(event_id)s::uuid)
           AND (
-            event.created_at >= condition.since
+            event.created_at > condition.since
+            OR event.created_at = condition.since AND (
+                condition.lookback
+                OR CASE
+                    WHEN condition.entry_id IS NULL THEN event.id > condition.run_id
+                    ELSE EXISTS (
+                        SELECT FROM orchestrator_event_item AS item
+                        WHERE item.event_id = event.id
+                    )
+                END
+            )
             OR (
                 event.xid <> condition.xid
                 AND CASE
@@ -127,7 +161,17 @@ CROSS JOIN LATERAL (
           AND event.id >= %(low)s::uuid
           AND (event.created_at, event.id) > (%(at)s::timestamptz, %(event_id)s::uuid)
           AND (
-            event.created_at >= condition.since
+            event.created_at > condition.since
+            OR event.created_at = condition.since AND (
+                condition.lookback
+                OR CASE
+                    WHEN condition.entry_id IS NULL THEN event.id > condition.run_id
+                    ELSE EXISTS (
+                        SELECT FROM orchestrator_event_item AS item
+                        WHERE item.event_id = event.id
+                    )
+                END
+            )
             OR (
                 event.xid <> condition.xid
                 AND CASE
@@ -160,7 +204,17 @@ CROSS JOIN LATERAL (
           AND event.id >= %(low)s::uuid
           AND (event.created_at, event.id) < (%(at)s::timestamptz, %(event_id)s::uuid)
           AND (
-            event.created_at >= condition.since
+            event.created_at > condition.since
+            OR event.created_at = condition.since AND (
+                condition.lookback
+                OR CASE
+                    WHEN condition.entry_id IS NULL THEN event.id > condition.run_id
+                    ELSE EXISTS (
+                        SELECT FROM orchestrator_event_item AS item
+                        WHERE item.event_id = event.id
+                    )
+                END
+            )
             OR (
                 event.xid <> condition.xid
                 AND CASE
@@ -184,7 +238,17 @@ CROSS JOIN LATERAL (
           AND event.id >= %(low)s::uuid
           AND (event.created_at, event.id) < (%(at)s::timestamptz, %(event_id)s::uuid)
           AND (
-            event.created_at >= condition.since
+            event.created_at > condition.since
+            OR event.created_at = condition.since AND (
+                condition.lookback
+                OR CASE
+                    WHEN condition.entry_id IS NULL THEN event.id > condition.run_id
+                    ELSE EXISTS (
+                        SELECT FROM orchestrator_event_item AS item
+                        WHERE item.event_id = event.id
+                    )
+                END
+            )
             OR (
                 event.xid <> condition.xid
                 AND CASE
