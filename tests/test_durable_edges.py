@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group
+from django.utils import timezone
 
 from orchestrator import (
     DurableContext,
@@ -108,6 +109,26 @@ def test_no_calls_are_no_wait_and_equal_keys_are_one_child() -> None:
     handle = runs.enqueue()
     drain()
     assert handle.result() == [[], [2, 2], 2]
+    assert Run.objects.count() == 2
+
+
+def test_a_key_that_changes_is_found_out_before_it_makes_another_child() -> None:
+    keys = iter(["a", "b"])
+
+    @durable_task(name="edges-keys")
+    async def runs(ctx: DurableContext[None]) -> None:
+        later = double.using(run_after=timezone.now() + 9 * DAY)
+        key = next(keys)
+        await asyncio.gather(
+            ctx.arun(later.bind(1), key=key), ctx.await_for_event("go")
+        )
+
+    handle = runs.enqueue()
+    drain()
+    events.push("go")
+    drain()
+    assert handle.refresh().status == "FAILED"
+    assert "NonDeterminism" in handle.status_reason
     assert Run.objects.count() == 2
 
 

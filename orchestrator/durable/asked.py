@@ -65,10 +65,11 @@ def wait(condition: Condition) -> str:
     return ASKED_WAIT + text
 
 
-def run(call: Call[Any]) -> str:
-    """A child: its workflow and its input."""
+def run(call: Call[Any], key: str | None) -> str:
+    """A child: its workflow, its input, and its key, by which it is found again."""
     text = json.dumps(json.loads(call.input), sort_keys=True, separators=(",", ":"))
-    return f"run {call.definition.name} {_digest(text)}"
+    called = "" if key is None else f" key {key}"
+    return f"run {call.definition.name} {_digest(text)}{called}"
 
 
 def step_name(function: Callable[..., Any], name: str | None) -> str:

@@ -146,7 +146,7 @@ class Running(Calls, Spawning):
             name = branch << 32 | position if key is None else key
             run_id = ids.child_run_id(self.task_run_id, name)
             what = {"child": child(self, call, run_id)}
-            wanted.append((call.definition.name, asked.run(call), what))
+            wanted.append((call.definition.name, asked.run(call, key), what))
         asks = self.positions.ask_many(EntryKind.CHILD, wanted) if wanted else []
         return asks, [call.definition for call, _ in calls]
 
