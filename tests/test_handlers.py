@@ -7,7 +7,14 @@ from typing import Any
 
 import pytest
 
-from orchestrator import ParentCondition, RunFailed, SleepCondition, workflow
+from orchestrator import (
+    EventCondition,
+    ParentCondition,
+    RunFailed,
+    SleepCondition,
+    events,
+    workflow,
+)
 from orchestrator.testing import drain
 from tests.drained import Ctx, after, check, reason, seconds, statuses
 
@@ -223,3 +230,31 @@ def test_on_success_is_skipped_where_all_leaves_were() -> None:
         'Task "done" was skipped because its parent was skipped.'
     )
     assert handle.refresh().status == "COMPLETED"
+
+
+def test_a_run_says_what_failed_and_not_what_was_cancelled_before() -> None:
+    wf = workflow("w")
+
+    @wf.task
+    def gone(ctx: Ctx) -> None:
+        ctx.cancel("enough")
+
+    @wf.task(wait_for=EventCondition("go"))
+    def late(ctx: Ctx) -> None:
+        raise ValueError("too late")
+
+    @wf.on_failure
+    def clean(ctx: Ctx) -> list[str]:
+        return sorted(ctx.errors)
+
+    handle = wf.enqueue()
+    drain()
+    assert statuses(handle)["gone"] == "CANCELLED"
+    events.push("go")
+    drain()
+    assert statuses(handle) == {
+        "gone": "CANCELLED",
+        "late": "FAILED",
+        "clean": "COMPLETED",
+    }
+    assert handle.refresh().status_reason == 'Task "late" failed: ValueError: too late'

@@ -238,7 +238,8 @@ WITH report AS MATERIALIZED (
 ), tally AS (
     SELECT
         run_id, sum(ended)::int AS ended, sum(failed)::int AS failed,
-        sum(cancelled)::int AS cancelled, min(reason) AS reason,
+        sum(cancelled)::int AS cancelled,
+        coalesce(min(reason) FILTER (WHERE failed = 1), min(reason)) AS reason,
         min(started_at) AS started_at
     FROM (
         SELECT
@@ -267,7 +268,9 @@ WITH report AS MATERIALIZED (
         failed = open_run.failed + tally.failed,
         cancelled = open_run.cancelled + tally.cancelled,
         reason = CASE
-            WHEN open_run.reason = '' THEN coalesce(tally.reason, '')
+            -- What makes the run FAILED tells more than what was cancelled before.
+            WHEN open_run.reason = '' OR (open_run.failed = 0 AND tally.failed > 0)
+            THEN coalesce(tally.reason, '')
             ELSE open_run.reason
         END,
         started_at = coalesce(open_run.started_at, tally.started_at)
