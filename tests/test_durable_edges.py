@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
+import time
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -481,3 +482,32 @@ def test_a_thousand_branches_are_replayed_without_looking_at_all_for_each(
         drain()
     assert handle.result() == 1_000
     assert len(looks) < 10
+
+
+@pytest.mark.parametrize("how", ["timeout", "cancel"])
+def test_a_step_that_is_given_up_does_not_keep_the_function_awake(how: str) -> None:
+    @durable_task(name="edges-given-up")
+    async def gives_up(ctx: DurableContext[None]) -> str:
+        def slow() -> int:
+            time.sleep(0.3)
+            return 1
+
+        if how == "timeout":
+            try:
+                async with asyncio.timeout(0.05):
+                    await ctx.astep(slow, name="slow")
+            except TimeoutError:
+                pass
+        else:
+            branch = asyncio.create_task(ctx.astep(slow, name="slow"))
+            await asyncio.sleep(0.05)
+            branch.cancel()
+        await ctx.asleep(DAY)
+        return "done"
+
+    handle = gives_up.enqueue()
+    drain()
+    with travel(2 * DAY):
+        drain()
+    assert handle.result() == "done"
+    assert outcomes() == ["SUSPENDED", "COMPLETED"]

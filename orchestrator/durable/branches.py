@@ -128,7 +128,9 @@ class Branches:
 
     def _push(self, future: asyncio.Future[Any], order: int, value: Any) -> None:
         if len(self.tasks) <= 1 and not self.ready:
-            if not future.done():
+            if future.done():  # nobody waits for it any more
+                self._look_soon()
+            else:
                 future.set_result(value)
             return
         heapq.heappush(self.ready, (order, next(self._numbers), future, value))
