@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,9 @@ from orchestrator.engine.decide import Decision, Key, Situation, decide, handle,
 from orchestrator.engine.outputs import ParentOutput
 from orchestrator.engine.sessions import Row, Session, array, statements, uuids
 from orchestrator.engine.shapes import Shape, TaskShape
+from orchestrator.exceptions import InvalidDefinition
+
+logger = logging.getLogger("orchestrator")
 
 PATIENCE = 1.0  # seconds after which no further expressions are evaluated
 
@@ -62,7 +66,12 @@ def find(session: Session, limit: int) -> tuple[list[Case], list[int]] | None:
         task = None if shape is None or task_id is None else shape.task(task_id)
         if shape is None or task is None:
             continue
-        conditions = _trees(version_id, task)
+        try:
+            conditions = _trees(version_id, task)
+        except InvalidDefinition as error:
+            # Of another release: it must not stand in others' way.
+            logger.error('Task "%s" cannot be judged: %s', task.name, error)
+            continue
         cases[task_run_id] = Case(
             task_run_id, run_id, shape, task, conditions, remaining
         )

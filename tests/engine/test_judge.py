@@ -258,3 +258,17 @@ def test_a_settle_says_that_there_is_something_to_judge(lab: Lab) -> None:
     with lab.session.transaction():
         settled = settle(lab.session, lab.main.worker_id, [lab.completed(claim)])
     assert settled.judge
+
+
+def test_a_stored_condition_that_is_refused_today_stands_in_nobodys_way(
+    lab: Lab, caplog: pytest.LogCaptureFixture
+) -> None:
+    stored = {**GO.to_dict(), "expression": "payload ="}
+    lab.enqueue(lab.shape("old", task("a", wait_for=stored)))
+    [run_id] = lab.enqueue(waiter(lab))
+    tend(lab.session)
+    push(lab.session)
+    tend(lab.session)
+    assert lab.places(run_id) == {"a": "queued"}
+    assert 'Task "a" cannot be judged' in caplog.text
+    assert judge(lab.session) == 0
