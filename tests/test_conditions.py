@@ -166,6 +166,8 @@ def test_data_gives_the_same_condition_again(condition: Condition) -> None:
         (lambda: SleepCondition(HOUR, name=""), "name of a condition"),
         (lambda: EventCondition(""), "key of an EventCondition"),
         (lambda: EventCondition("a\n"), "printable"),
+        (lambda: EventCondition(" a"), "take the blanks off its ends"),
+        (lambda: EventCondition("a", scope="b "), "take the blanks off its ends"),
         (lambda: EventCondition("a" * 201), "at most 200"),
         (lambda: EventCondition("a", scope=""), "scope of an EventCondition"),
         (lambda: EventCondition("a", lookback=-HOUR), "positive timedelta"),

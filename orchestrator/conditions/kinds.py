@@ -307,6 +307,8 @@ def _check_name(name: object) -> None:
 def _check_text(text: object, what: str) -> None:
     if not isinstance(text, str) or not text or not text.isprintable():
         raise InvalidDefinition(f"{what} is {text!r}; give printable text.")
+    if text != text.strip():  # no event has such a key or scope
+        raise InvalidDefinition(f"{what} is {text!r}; take the blanks off its ends.")
     if len(text) > TEXT_LENGTH:
         raise InvalidDefinition(
             f"{what} has {len(text)} characters; give at most {TEXT_LENGTH}."
