@@ -335,3 +335,24 @@ def test_a_completed_task_is_replayed_with_the_failure_that_it_caught() -> None:
     drain()
     assert handle.result() == "caught"
     assert tried == [1]
+
+
+def test_a_branch_goes_on_waiting_for_the_child_that_it_keeps() -> None:
+    @task(name="flows-later")
+    def later(number: int) -> int:
+        return number
+
+    @durable_task(name="flows-keeps")
+    def keeps(ctx: DurableContext[None]) -> int:
+        moment = ctx.now() + DAY
+        return ctx.run(later.using(run_after=moment).bind(3))
+
+    handle = keeps.enqueue()
+    drain()
+    handle.cancel()
+    handle.branch("flows-keeps", 3)
+    drain()
+    with travel(2 * DAY):
+        drain()
+    assert handle.result() == 3
+    assert Run.objects.count() == 2

@@ -144,7 +144,10 @@ class Running(Calls, Spawning):
         for position, (call, key) in enumerate(calls, first):
             # Without a key a child belongs to its place in the journal.
             name = branch << 32 | position if key is None else key
-            run_id = ids.child_run_id(self.task_run_id, name)
+            entry = self.positions.journal.entries.get(position)
+            # One on record may be of the branch that this one has begun with.
+            run_id = entry.child_run_id if entry is not None else None
+            run_id = run_id or ids.child_run_id(self.task_run_id, name)
             what = {"child": child(self, call, run_id)}
             wanted.append((call.definition.name, asked.run(call, key), what))
         asks = self.positions.ask_many(EntryKind.CHILD, wanted) if wanted else []

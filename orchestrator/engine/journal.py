@@ -31,6 +31,7 @@ class Entry(NamedTuple):
     order: int | None
     created_at: datetime
     over: bool = True
+    child_run_id: UUID | None = None
 
 
 @dataclass

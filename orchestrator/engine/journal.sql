@@ -43,13 +43,13 @@ WHERE entry.id = numbered.id
 SELECT
     task_run.id, task_run.branch, task_run.suspensions, entry.position, entry.kind,
     entry.asked, entry.output, entry.error, entry.completed_order, entry.created_at,
-    entry.over
+    entry.over, entry.child_run_id
 FROM orchestrator_task_run AS task_run
 LEFT JOIN LATERAL (
     SELECT
         entry.position, entry.kind, entry.asked, entry.output::text,
         entry.error::text, entry.completed_order, entry.created_at,
-        entry.completed_at IS NOT NULL AS over
+        entry.completed_at IS NOT NULL AS over, entry.child_run_id
     FROM orchestrator_journal_entry AS entry
     WHERE entry.task_run_id = task_run.id AND entry.branch = task_run.branch
       AND entry.id >= %(low)s::uuid AND entry.id <= %(high)s::uuid
