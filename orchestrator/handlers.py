@@ -32,8 +32,8 @@ class HandlerOptions(TypedDict, total=False):
     isolated: bool
 
 
-class HandlerDecorator(Protocol[Input]):
-    """What `workflow.on_failure(…)` gives: it makes a TaskDefinition of a function."""
+class TaskDecorator(Protocol[Input]):
+    """What `workflow.task(…)` gives, and a handler's: it makes a TaskDefinition."""
 
     @overload
     def __call__(
@@ -71,7 +71,7 @@ class Handlers(Generic[Input]):
     @overload
     def on_failure(
         self, /, **options: Unpack[HandlerOptions]
-    ) -> HandlerDecorator[Input]: ...
+    ) -> TaskDecorator[Input]: ...
 
     def on_failure(self, function: Any = None, /, **options: Any) -> Any:
         """Declare what is executed once a task of a run has failed for good.
@@ -97,7 +97,7 @@ class Handlers(Generic[Input]):
     @overload
     def on_success(
         self, /, **options: Unpack[HandlerOptions]
-    ) -> HandlerDecorator[Input]: ...
+    ) -> TaskDecorator[Input]: ...
 
     def on_success(self, function: Any = None, /, **options: Any) -> Any:
         """Declare what is executed once all other tasks of a run have completed.

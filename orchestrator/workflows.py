@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import timedelta
 from functools import cached_property
-from typing import Any, Literal, Protocol, TypeVar, overload
+from typing import Any, Literal, TypeVar, overload
 
 from orchestrator import options, registry
 from orchestrator.calls import CallOptions, dump_metadata
@@ -24,7 +24,7 @@ from orchestrator.durable.declare import Durables
 from orchestrator.engine import versions
 from orchestrator.engine.shapes import Shape
 from orchestrator.exceptions import InvalidDefinition, InvalidInput
-from orchestrator.handlers import Handlers
+from orchestrator.handlers import Handlers, TaskDecorator
 from orchestrator.idempotency import check as check_idempotency
 from orchestrator.policies import Idempotency, Retry
 from orchestrator.serialization import Misfit, dumps, invalid
@@ -34,20 +34,6 @@ Input = TypeVar("Input")
 Output = TypeVar("Output")
 
 Coroutines = Coroutine[Any, Any, Output]
-
-
-class TaskDecorator(Protocol[Input]):
-    """What `workflow.task(…)` gives: it makes a TaskDefinition of a function."""
-
-    @overload
-    def __call__(
-        self, function: Callable[[Context[Input]], Coroutines[Output]], /
-    ) -> TaskDefinition[Input, Output]: ...
-
-    @overload
-    def __call__(
-        self, function: Callable[[Context[Input]], Output], /
-    ) -> TaskDefinition[Input, Output]: ...
 
 
 class WorkflowDefinition(Handlers[Input], Durables[Input], WorkflowTarget[Input]):

@@ -85,9 +85,10 @@ class Peer(ABC):
         """Put ``rows`` tasks in the way of a worker for async tasks.
 
         A third is due tomorrow, a third lies in another queue, a third is of a
-        task that the worker does not know in its own queue.
+        task that the worker does not know in its own queue. Asked of peers with async
+        tasks; Celery, which has none, has no counterpart to it either.
         """
-        raise NotImplementedError(f"{self.name} has no backlog")
+        raise LookupError(f"{self.name} has no backlog")
 
     def burst(self, kind: Kind, numbers: range) -> None:
         """Put many tasks at once in front of idle workers: none may start before

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import (
     Any,
     Generic,
@@ -20,16 +20,16 @@ from asgiref.sync import sync_to_async
 
 from orchestrator.calls import Call
 from orchestrator.codecs import codec_for
-from orchestrator.conditions import Condition
 from orchestrator.context import Context
 from orchestrator.definitions import check_function
 from orchestrator.dependencies import injected
 from orchestrator.durable.context import DurableContext
 from orchestrator.durable.declare import Coroutines, DurableTask
 from orchestrator.options import check_name, check_options
-from orchestrator.policies import Eviction, Idempotency, Retry
+from orchestrator.policies import Eviction, Idempotency
 from orchestrator.runs import RunHandle
 from orchestrator.targets import MISSING, WorkflowTarget
+from orchestrator.tasks import TaskOptions
 from orchestrator.workflows import WorkflowDefinition
 
 Input = TypeVar("Input")
@@ -48,23 +48,9 @@ class CallKeywords(TypedDict, total=False):
     idempotency_scope: str | None
 
 
-class DurableOptions(TypedDict, total=False):
+class DurableOptions(TaskOptions, total=False):
     """The options of `@durable_task`, besides `input`."""
 
-    name: str | None
-    description: str
-    queue_name: str
-    priority: int
-    metadata: Mapping[str, Any] | None
-    idempotency: Idempotency | None
-    wait_for: Condition | None
-    skip_if: Condition | None
-    cancel_if: Condition | None
-    retries: int | Retry
-    execution_timeout: timedelta | None
-    schedule_timeout: timedelta | None
-    slot_cost: int
-    isolated: bool
     eviction: Eviction | None
 
 

@@ -140,34 +140,34 @@ class Engine:
         """Speak with the database if there is anything to say; whether it did."""
         if now < self.resume_at or not self.connected():
             return False
+        due = self.due(now)
+        if due is not None:
+            self.attempt(due)
+        return due is not None or self.orders.tend
+
+    def due(self, now: float) -> Callable[[], object] | None:
+        """What comes next, if anything does."""
         if self.orders.reconcile or now >= self.reconciled_at + self.housekeeping:
-            self.attempt(self.reconcile)
-            return True
+            return self.reconcile
         if self.orders.tend and not self.tended:
-            self.attempt(self.tend)
-            return True
+            return self.tend
         self.tended = False
         if now >= self.outbox.due_at:
-            self.attempt(lambda: self.scribe.write(self.link.session))
-            return True
+            return lambda: self.scribe.write(self.link.session)
         residents = self.residents
         if residents is not None and now >= residents.due_at:
-            self.attempt(lambda: residents.look(self.link.session))
-            return True
+            return lambda: residents.look(self.link.session)
         gatherer = self.gatherer
         if gatherer and self.claims() and gatherer.due(now, woken=self.orders.woken):
-            self.attempt(lambda: gatherer.look(self))
-            return True
+            return lambda: gatherer.look(self)
         ready = self.ready_to_settle(now)
         demand = self.demand(now, along=ready)
         if ready or demand is not None:
             # What has come back goes out in any case, once something goes out.
-            self.attempt(lambda: self.exchange(self.hands.results(now), demand))
-            return True
+            return lambda: self.exchange(self.hands.results(now), demand)
         if self.changed and now >= self.feed_at + FEED_INTERVAL:
-            self.attempt(self.send_feed)
-            return True
-        return self.orders.tend
+            return self.send_feed
+        return None
 
     def wait(self, now: float) -> None:
         """Sleep until a result, a word of the supervisor or the next thing due."""
