@@ -30,22 +30,17 @@ from orchestrator.worker import boot, execute, hygiene
 from orchestrator.worker.appetite import Appetite, Pool, Source
 from orchestrator.worker.batches import Gatherer
 from orchestrator.worker.board import Board
-from orchestrator.worker.engine import Engine, Orders
+from orchestrator.worker.engine import Engine
 from orchestrator.worker.execute import Work
 from orchestrator.worker.hands import Hands
 from orchestrator.worker.isolated import IsolatedPool
 from orchestrator.worker.mailbox import Mailbox
+from orchestrator.worker.orders import Orders, listen
 from orchestrator.worker.residents import Residents, StepThreads
 from orchestrator.worker.slots import Loop, Threads
 
 logger = logging.getLogger("orchestrator")
 
-# What the supervisor says.
-WAKE = b"w"  # look at the queues
-DRAIN = b"d"  # claim nothing more, return what has not started, end when idle
-TEND = b"t"  # route events and judge what waits
-STOP_NOW = b"s"  # settle what has finished, and end
-RECONCILE = b"c"  # look for leases that are gone, and for new queues
 # What the child says.
 READY = b"R"  # the project is loaded
 
@@ -153,25 +148,6 @@ def tear_down(config: Config, lifespan: Lifespan) -> None:
             config.child_id,
             settings.lifespan,
         )
-
-
-def listen(descriptor: int, orders: Orders, mailbox: Mailbox) -> None:
-    """Do what the supervisor says; end with it."""
-    while True:
-        words = os.read(descriptor, 64)
-        if not words:
-            os._exit(0)
-        if WAKE in words:
-            orders.woken = True
-        if RECONCILE in words:
-            orders.reconcile = True
-        if TEND in words:
-            orders.tend = True
-        if DRAIN in words:
-            orders.draining = True
-        if STOP_NOW in words:
-            orders.draining = orders.stop_now = True
-        mailbox.ring()
 
 
 def build(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from time import monotonic
 from uuid import UUID
 
@@ -31,6 +30,7 @@ from orchestrator.worker.batches import Gatherer
 from orchestrator.worker.board import Board, supervisor_silence
 from orchestrator.worker.execute import Work
 from orchestrator.worker.hands import Hands
+from orchestrator.worker.orders import Orders
 from orchestrator.worker.residents import Residents
 from orchestrator.worker.scribe import Scribe
 
@@ -43,17 +43,6 @@ FEED_INTERVAL = 0.1  # seconds between two hints to open pages
 BUGS = 10  # unexplained failures in a row after which the child is replaced
 
 REPLACE_ME = 75  # exit code: not a crash, start another one at once
-
-
-@dataclass
-class Orders:
-    """What the supervisor has said. Set by another thread, read between two steps."""
-
-    draining: bool = False
-    stop_now: bool = False
-    woken: bool = False
-    reconcile: bool = False
-    tend: bool = False
 
 
 class Engine:

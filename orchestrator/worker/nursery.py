@@ -11,8 +11,8 @@ from uuid import UUID
 from orchestrator.conf import settings
 from orchestrator.engine.faults import Backoff
 from orchestrator.worker import boot
-from orchestrator.worker.child import RECONCILE, TEND, WAKE
 from orchestrator.worker.engine import REPLACE_ME
+from orchestrator.worker.orders import RECONCILE, TEND, WAKE
 from orchestrator.worker.process import Child, WorkerOptions
 
 logger = logging.getLogger("orchestrator")

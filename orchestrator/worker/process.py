@@ -13,7 +13,8 @@ from uuid import UUID
 from orchestrator.conf import settings
 from orchestrator.worker import boot
 from orchestrator.worker.board import Board
-from orchestrator.worker.child import DRAIN, READY, STOP_NOW, Config
+from orchestrator.worker.child import READY, Config
+from orchestrator.worker.orders import DRAIN, STOP_NOW
 
 LOADING = 120.0  # seconds in which a child must have loaded the project
 

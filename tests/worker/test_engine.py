@@ -17,8 +17,9 @@ from orchestrator.engine import failpoints, register, sessions, workers
 from orchestrator.models import Attempt, Lease, QueueItem, Run, TaskRun
 from orchestrator.worker.board import Board
 from orchestrator.worker.child import Config, build
-from orchestrator.worker.engine import REPLACE_ME, Engine, Orders
+from orchestrator.worker.engine import REPLACE_ME, Engine
 from orchestrator.worker.mailbox import Mailbox
+from orchestrator.worker.orders import Orders
 from tests.app import tasks
 
 pytestmark = pytest.mark.django_db(transaction=True)
